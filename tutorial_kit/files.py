@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-STALE_SECONDS = 600.0  # a temporary file nobody has written to for so long belongs to a dead process
+STALE_SECONDS = 600.0  # a temporary file left alone for so long belongs to a dead process
 
 _DISK_FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 _FORBIDDEN = {errno.EACCES, errno.EPERM}
@@ -29,8 +29,8 @@ _EXPLAINED = _DISK_FULL | _FORBIDDEN | {errno.EROFS, errno.EIO}
 def atomic_write(path: Path | str, mode: str = "wb") -> Iterator[IO[Any]]:
     """Opens a file for writing that appears under its name only once it is complete.
 
-    Missing folders are created. If the block raises anything, Ctrl-C included, the temporary file is
-    removed and the file that stood there before is untouched. A symbolic link is followed.
+    Missing folders are created. If the block raises anything, Ctrl-C included, the temporary file
+    is removed and the file that stood there before is untouched. A symbolic link is followed.
 
     Args:
         path: the file to write or to replace.
@@ -62,13 +62,13 @@ def atomic_write(path: Path | str, mode: str = "wb") -> Iterator[IO[Any]]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, target)
+        temporary.replace(target)
         _sync_folder(target.parent)
-    except OSError as error:
-        # The block may have failed on some other file: only what can be ours is explained anew.
-        if error.errno not in _EXPLAINED or error.filename not in (None, str(temporary)):
+    except Exception as error:
+        refusal = _refusal(error, temporary)
+        if refusal is None:
             raise
-        raise explained(error, "write", target) from error
+        raise explained(refusal, "write", target) from error
     finally:
         with suppress(OSError):  # after the rename there is nothing left under this name
             temporary.unlink()
@@ -93,7 +93,7 @@ def explained(error: OSError, action: str, path: Path) -> OSError:
     elif error.errno == errno.EROFS:
         why, what_to_do = f"{folder} is on a read-only file system", "Choose another folder"
     elif error.errno in _FORBIDDEN:
-        why = f"this user may not {action} in {folder}" if path != folder else "permission is missing"
+        why = f"this user may not change {path if path.exists() else folder}"
         what_to_do = "Choose another folder or change its permissions"
     elif error.errno in (errno.ENOTDIR, errno.EEXIST, errno.EISDIR):
         why = "a file stands where a folder is needed, or a folder where a file is"
@@ -107,7 +107,7 @@ def explained(error: OSError, action: str, path: Path) -> OSError:
 
 
 def _open_temporary(target: Path, mode: str) -> tuple[Path, IO[Any]]:
-    """Creates a temporary file beside `target`; raises before any work is done if that cannot be."""
+    """Creates a temporary file beside `target`, or says why that cannot be before work begins."""
     prefix = f".{target.name[:40]}."
     temporary = target.parent / f"{prefix}{os.getpid()}-{secrets.token_hex(4)}.tmp"
     try:
@@ -126,8 +126,19 @@ def _open_temporary(target: Path, mode: str) -> tuple[Path, IO[Any]]:
         raise explained(error, "write", target) from error
 
 
+def _refusal(error: BaseException | None, temporary: Path) -> OSError | None:
+    """Finds what the system refused, also beneath a library's error (torch.save raises its own)."""
+    while error is not None:
+        # An error that names another file is the block's own business.
+        ours = isinstance(error, OSError) and error.filename in (None, str(temporary))
+        if isinstance(error, OSError) and ours and error.errno in _EXPLAINED:
+            return error
+        error = error.__context__
+    return None
+
+
 def _remove_stale(folder: Path, prefix: str) -> None:
-    """Removes what killed processes left: without this, each kill would keep a checkpoint's bytes."""
+    """Removes what killed processes left, so that repeated kills do not fill the disk."""
     for leftover in folder.glob(f"{glob.escape(prefix)}*.tmp"):
         with suppress(OSError):
             if time.time() - leftover.stat().st_mtime > STALE_SECONDS:
