@@ -1,8 +1,9 @@
 """Writing files so that a crash, a full disk or Ctrl-C never leaves half a file behind.
 
 `atomic_write` writes to a temporary file in the same folder, flushes it to the disk and renames it:
-a reader sees the old file or the new one, never a mixture. What the operating system refuses is
-said in one line that names the file, what stands in the way and what to do. Standard library only.
+a reader sees the old file or the new one, never a mixture. `folder_lock` keeps two processes from
+doing the same work at once. What the operating system refuses is said in one line that names the
+file, what stands in the way and what to do. Standard library only.
 """
 
 from __future__ import annotations
@@ -12,11 +13,17 @@ import glob
 import os
 import secrets
 import shutil
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
 
 STALE_SECONDS = 600.0  # a temporary file left alone for so long belongs to a dead process
 
@@ -72,6 +79,41 @@ def atomic_write(path: Path | str, mode: str = "wb") -> Iterator[IO[Any]]:
     finally:
         with suppress(OSError):  # after the rename there is nothing left under this name
             temporary.unlink()
+
+
+@contextmanager
+def folder_lock(folder: Path, wait_s: float) -> Iterator[bool]:
+    """Holds the lock of a folder, so that one process at a time does the work in it.
+
+    The lock is the system's own on the empty file ``.lock``: it ends with its process, however that
+    ends.
+
+    Args:
+        folder: created if it is missing.
+        wait_s: seconds to wait while another process holds the lock.
+
+    Yields:
+        Whether the lock is held; False after ``wait_s``, or where the file system has no locks.
+
+    Raises:
+        OSError: the folder cannot be created or written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / ".lock").open("ab")
+    except OSError as error:
+        raise explained(error, "write", folder) from error
+    with file:
+        deadline = time.monotonic() + wait_s
+        held = _lock(file)
+        while held is False and time.monotonic() < deadline:
+            time.sleep(0.05)
+            held = _lock(file)
+        try:
+            yield bool(held)
+        finally:
+            if held:
+                _unlock(file)
 
 
 def explained(error: OSError, action: str, path: Path) -> OSError:
@@ -155,6 +197,30 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def _lock(file: IO[Any]) -> bool | None:
+    """Tries to lock an open file: True, False (another process has it) or None (no locks here)."""
+    try:
+        if sys.platform == "win32":
+            file.seek(0)
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return False
+    except OSError:
+        return None
+    return True
+
+
+def _unlock(file: IO[Any]) -> None:
+    """Unlocks aloud: closing alone would not, while a forked child holds the file open too."""
+    if sys.platform == "win32":
+        file.seek(0)
+        msvcrt.locking(file.fileno(), msvcrt.LK_UNLCK, 1)
+    else:
+        fcntl.flock(file, fcntl.LOCK_UN)
 
 
 def _existing_folder(path: Path) -> Path:
