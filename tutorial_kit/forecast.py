@@ -95,7 +95,7 @@ class Forecaster:
         A cache folder that cannot be written is no reason to fail: the forecast learns nothing.
         """
         expected, measured = self._expected(family, preset)
-        run = {"seconds": round(seconds, 2)}
+        run = {"seconds": max(0.01, round(seconds, 2))}
         if measured:  # a guess says nothing about the calibration
             run["ratio"] = round(seconds / expected, 4)
         runs, key = self._runs(), f"{family}/{preset}"
