@@ -71,7 +71,7 @@ class Result:
             if not usable or not math.isfinite(number):
                 raise ValueError(
                     f"result {self.name} has {key}={number!r}: only a finite number can be "
-                    "compared with a goal. Find out why the measurement failed; pass a plain Python number."
+                    "compared with a goal. Find out why the measurement failed, or pass a plain number."
                 )
         object.__setattr__(self, "seeds", tuple(self.seeds))
 
@@ -181,7 +181,8 @@ def format_number(value: float, unit: str = "") -> str:
     elif unit in ("x", "%") or size >= 10:
         text = f"{value:.1f}" if size >= 10 else f"{value:.2f}"
     else:
-        text = f"{value:.3f}" if size >= 0.1 else f"{value:.2g}"
+        decimals = 3 if size >= 0.1 else 1 - math.floor(math.log10(size))
+        text = f"{value:.{decimals}f}"
     return text + ("x" if unit == "x" else f" {unit}" if unit else "")
 
 
@@ -195,7 +196,7 @@ def format_measured(result: Result) -> str:
     if result.spread is None:
         return text
     number = re.match(r"-?[\d,.]*\d", text)
-    assert number is not None  # 1e-05 and the like begin with a digit, too
+    assert number is not None
     decimals = len(number[0].partition(".")[2])
     spread = f"{result.spread:,.{decimals}f}"
     if result.unit == "x":
