@@ -82,7 +82,9 @@ def atomic_write(path: Path | str, mode: str = "wb") -> Iterator[IO[Any]]:
 
 
 @contextmanager
-def folder_lock(folder: Path, wait_s: float) -> Iterator[bool]:
+def folder_lock(
+    folder: Path, wait_s: float, notice: str | None = None, remedy: str | None = None
+) -> Iterator[bool]:
     """Holds the lock of a folder, so that one process at a time does the work in it.
 
     The lock is the system's own on the empty file ``.lock``: it ends with its process, however that
@@ -91,6 +93,8 @@ def folder_lock(folder: Path, wait_s: float) -> Iterator[bool]:
     Args:
         folder: created if it is missing.
         wait_s: seconds to wait while another process holds the lock.
+        notice: printed once if there is a wait.
+        remedy: as in `explained`.
 
     Yields:
         Whether the lock is held; False after ``wait_s``, or where the file system has no locks.
@@ -102,10 +106,12 @@ def folder_lock(folder: Path, wait_s: float) -> Iterator[bool]:
         folder.mkdir(parents=True, exist_ok=True)
         file = (folder / ".lock").open("ab")
     except OSError as error:
-        raise explained(error, "write", folder) from error
+        raise explained(error, "write in", folder, remedy) from error
     with file:
         deadline = time.monotonic() + wait_s
         held = _lock(file)
+        if held is False and notice:
+            print(notice, file=sys.stderr, flush=True)
         while held is False and time.monotonic() < deadline:
             time.sleep(0.05)
             held = _lock(file)
@@ -116,13 +122,14 @@ def folder_lock(folder: Path, wait_s: float) -> Iterator[bool]:
                 _unlock(file)
 
 
-def explained(error: OSError, action: str, path: Path) -> OSError:
+def explained(error: OSError, action: str, path: Path, remedy: str | None = None) -> OSError:
     """Returns an exception of the same type whose text a user can act on.
 
     Args:
         error: what the operating system said.
         action: the verb, such as ``"write"``; the text begins "cannot write <path>".
         path: the file or folder concerned.
+        remedy: what to do, if the caller knows better than "choose another folder".
 
     Returns:
         The exception to raise; its ``errno`` is that of ``error``.
@@ -143,7 +150,9 @@ def explained(error: OSError, action: str, path: Path) -> OSError:
     else:
         why = (error.strerror or type(error).__name__).lower()
         what_to_do = "Choose another name or another folder"
-    result = type(error)(f"cannot {action} {path}: {why}. {what_to_do}; nothing was changed.")
+    result = type(error)(
+        f"cannot {action} {path}: {why}. {remedy or what_to_do}; nothing was changed."
+    )
     result.errno = error.errno
     return result
 
