@@ -16,8 +16,8 @@ def results(tmp_path):
     folder = tmp_path / "results"
     folder.mkdir()
     for family, seconds in (("gpt", 40.0), ("bert", 80.0)):
-        entry = {"name": f"{family}.quick_start.seconds", "value": seconds, "unit": "s"}
-        (folder / f"{family}.json").write_text(json.dumps({entry["name"]: entry}))
+        entry = {f"{family}.quick_start.seconds": {"value": seconds, "unit": "s"}}
+        (folder / f"{family}.json").write_text(json.dumps(entry))
     return folder
 
 
@@ -124,7 +124,16 @@ def test_a_damaged_memory_counts_as_empty_and_is_replaced(tmp_path, results, con
     assert Forecaster(memory, results, same_speed).forecast("gpt").seconds == 30.0
 
 
-@pytest.mark.parametrize("content", ["", "{]", "[]", '{"gpt.quick_start.seconds": {"value": "x"}}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "{]",
+        "[]",
+        '{"gpt.quick_start.seconds": 3}',
+        '{"gpt.quick_start.seconds": {"value": "x"}}',
+    ],
+)
 def test_a_damaged_results_file_gives_a_guess(tmp_path, content):
     (tmp_path / "gpt.json").write_text(content)
     assert Forecaster(None, tmp_path, same_speed).forecast("gpt").basis == "guess"

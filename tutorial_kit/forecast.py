@@ -107,7 +107,8 @@ class Forecaster:
         """Returns the reference time scaled to this machine, and whether it was ever measured."""
         name = f"{family}.quick_start.seconds"
         name = name if preset == "quick" else f"{name}.{preset}"
-        entry = _find_entry(_read_json(self.results / f"{family}.json"), name) or {}
+        entry = _read_json(self.results / f"{family}.json").get(name)
+        entry = entry if isinstance(entry, dict) else {}
         machine = entry.get("machine")
         there: Any = machine.get("calibration_seconds") if isinstance(machine, dict) else None
         factor = self._calibration() / (there if _is_duration(there) else REFERENCE_CALIBRATION)
@@ -188,22 +189,7 @@ def _read_json(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return {}
-    return content if isinstance(content, dict) else {"entries": content}
-
-
-def _find_entry(content: Any, name: str) -> dict[str, Any] | None:
-    """Finds the entry called ``name``, keyed by its name or listed with a ``name`` field."""
-    if isinstance(content, dict):
-        if isinstance(content.get(name), dict):
-            return content[name]
-        if content.get("name") == name:
-            return content
-        content = list(content.values())
-    if isinstance(content, list):
-        for part in content:
-            if isinstance(part, (dict, list)) and (found := _find_entry(part, name)):
-                return found
-    return None
+    return content if isinstance(content, dict) else {}
 
 
 def _is_duration(value: object) -> bool:
