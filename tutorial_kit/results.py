@@ -71,7 +71,7 @@ class Result:
             if not usable or not math.isfinite(number):
                 raise ValueError(
                     f"result {self.name} has {key}={number!r}: only a finite number can be "
-                    "compared with a goal. Find out why the measurement failed, or pass a plain number."
+                    "compared with a goal. Find out why measuring failed, or pass a plain number."
                 )
         object.__setattr__(self, "seeds", tuple(self.seeds))
 
