@@ -362,8 +362,8 @@ def test_the_table_names_the_files_in_short(tmp_path, monkeypatch, files, shown)
 def test_a_narrow_terminal_gets_blocks_instead_of_a_broken_table(tmp_path):
     text = summary([outcome(("a.png",)), Outcome("bert", "interrupted", 3.0)], tmp_path, 60)
     assert text.splitlines()[0] == "gpt"
-    assert "  held-out result  1.72 bits per byte" in text
-    assert "bert\n  what was learned interrupted" in text
+    assert "  held-out result   1.72 bits per byte" in text
+    assert "bert\n  what was learned  interrupted" in text
 
 
 def test_a_single_family_is_offered_by_its_number_alone():

@@ -162,7 +162,7 @@ def summary(outcomes: Sequence[Outcome], root: Path, width: int) -> str:
     blocks = []
     for row in rows:
         lines = [
-            f"  {header:<16} {cell}" for header, cell in zip(headers[1:], row[1:], strict=True)
+            f"  {header:<17} {cell}" for header, cell in zip(headers[1:], row[1:], strict=True)
         ]
         blocks.append("\n".join([str(row[0]), *lines]))
     return "\n".join(blocks)
