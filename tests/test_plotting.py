@@ -75,7 +75,7 @@ def test_plotting_leaves_no_global_state_and_no_pyplot():
         "from tutorial_kit.plotting import new_figure, label\n"
         "figure, (axis,) = new_figure(); label(axis, 'x', 'y', 'z')\n"
         "assert 'matplotlib.pyplot' not in sys.modules\n"
-        "assert matplotlib.rcParams == before\n"
+        "assert matplotlib.rcParams.copy() == before\n"
         "assert 'torch' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=PROJECT_ROOT)

@@ -113,7 +113,7 @@ def label(axis: Axes, finding: str, x: str = "", y: str = "") -> None:
         y: the same for the vertical axis.
     """
     inches = axis.bbox.width / axis.figure.dpi
-    title = "\n".join(textwrap.wrap(drawable(finding), max(24, round(14.0 * inches))))
+    title = "\n".join(textwrap.wrap(drawable(finding), max(24, round(15.0 * inches))))
     axis.set_title(title, loc="left", fontsize=10, color=INK)
     axis.set_xlabel(drawable(x))
     axis.set_ylabel(drawable(y))
