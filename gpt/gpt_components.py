@@ -121,14 +121,15 @@ def squared_relu(x: Tensor) -> Tensor:
 
 
 def rotary_table(max_len: int, d_head: int, base: float = 10_000.0) -> Tensor:
-    """Unit complex numbers e^(i t w_j) with w_j = base^(-2j/K) (Su et al. 2021, eq. 15).
+    """Cosine and sine of t w_j with w_j = base^(-2j/K) (Su et al. 2021, eq. 15).
 
     Returns:
-        (max_len, K/2), complex: row t turns pair j of a head by the angle t w_j.
+        (max_len, K/2, 2), float64: row t turns pair j of a head by the angle t w_j. Two real numbers
+        and not one complex, because casting a module to another type would drop imaginary parts.
     """
-    frequencies = base ** (-torch.arange(0, d_head, 2, dtype=torch.float32) / d_head)
-    angles = torch.outer(torch.arange(max_len, dtype=torch.float32), frequencies)
-    return torch.polar(torch.ones_like(angles), angles)
+    frequencies = base ** (-torch.arange(0, d_head, 2, dtype=torch.float64) / d_head)
+    angles = torch.outer(torch.arange(max_len, dtype=torch.float64), frequencies)
+    return torch.stack((angles.cos(), angles.sin()), dim=-1)
 
 
 def rotate(x: Tensor, turns: Tensor) -> Tensor:
@@ -139,13 +140,13 @@ def rotate(x: Tensor, turns: Tensor) -> Tensor:
 
     Args:
         x: (B, T, heads, K).
-        turns: (T, 1, K/2) or (B, T, 1, K/2), complex; rows of ``rotary_table``.
+        turns: (T, 1, K/2, 2) or (B, T, 1, K/2, 2), rows of ``rotary_table``.
 
     Returns:
         (B, T, heads, K).
     """
-    pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))  # (B, T, heads, K/2)
-    return torch.view_as_real(pairs * turns).flatten(-2).type_as(x)  # (B, T, heads, K)
+    pairs = torch.view_as_complex(x.to(turns.dtype).unflatten(-1, (-1, 2)))  # (B, T, heads, K/2)
+    return torch.view_as_real(pairs * torch.view_as_complex(turns)).flatten(-2).type_as(x)
 
 
 def attend_written_out(
@@ -229,7 +230,8 @@ class CausalSelfAttention(nn.Module):
             x: (B, T, D).
             mask: True means "may attend". (T, S): the causal mask, query t sees keys 0 .. S - T + t.
                 (B, 1, T, S): any mask. None: every query sees every key, right for one new token.
-            turns: (T, 1, K/2) or (B, T, 1, K/2), the rotary table's rows for these positions, or None.
+            turns: (T, 1, K/2, 2) or (B, T, 1, K/2, 2), the rotary table's rows for these
+                positions, or None.
             cache: this layer's keys and values so far; the new ones are appended to it.
             need_weights: also return the attention weights, which takes the written-out way.
 

@@ -127,7 +127,7 @@ def parameter_count(config: GPTConfig) -> int:
 class GPT(nn.Module):
     """A decoder-only transformer: tokens in, a score for every possible next token out."""
 
-    turns: Tensor  # (max_len, K/2), the rotary table, complex; a buffer
+    turns: Tensor  # (max_len, K/2, 2), the rotary table; a buffer
     causal: Tensor  # (max_len, max_len), True on and below the diagonal; a buffer
 
     def __init__(self, config: GPTConfig) -> None:
@@ -147,7 +147,7 @@ class GPT(nn.Module):
         if config.positions == "learned":
             self.position_embedding = nn.Embedding(config.max_len, config.d_model)  # (max_len, D)
         else:
-            turns = rotary_table(config.max_len, config.d_head)
+            turns = rotary_table(config.max_len, config.d_head).float()
             self.register_buffer("turns", turns, persistent=False)
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(self._block() for _ in range(config.n_layers))
@@ -268,7 +268,7 @@ class GPT(nn.Module):
         if self.config.positions == "learned":
             x = x + self.position_embedding.weight[positions]  # (B, T, D)
         else:
-            turns = self.turns[positions].unsqueeze(-2)  # (T, 1, K/2) or (B, T, 1, K/2)
+            turns = self.turns[positions].unsqueeze(-3)  # (T, 1, K/2, 2) or (B, T, 1, K/2, 2)
         x = self.dropout(x)
         streams, weights = [x], []
         for layer, block in enumerate(self.blocks):

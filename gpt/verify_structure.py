@@ -1,0 +1,198 @@
+"""Prove the structure of GPT: parameter count, shapes, masks, and equality with torch's own layers.
+
+``python gpt/verify_structure.py`` prints a PASS or FAIL line for each claim of the chapter;
+``--trace`` prints the shape ledger, every tensor of one forward pass.
+"""
+
+from __future__ import annotations
+
+if __name__ == "__main__" and __spec__ is None:  # started as a file: import from the repository root
+    import pathlib
+    import sys
+
+    sys.path[0] = str(pathlib.Path(__file__).resolve().parents[1])
+
+import argparse
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gpt.gpt_components import LAYER_NORM_EPS, attend_fused, attend_written_out, rotary_table
+from gpt.gpt_model import GPT, RECIPES, GPTConfig, next_token_loss, parameter_count
+from tutorial_kit.console import OneLineParser, format_table, run_entry
+
+MEANINGS = {
+    "tokens": "(B, T) token ids",
+    "embedding": "(B, T, D) what each token is, and where (learned positions)",
+    "attention": "(B, H, T, T) row t: how position t spreads its attention over 0 .. t",
+    "block": "(B, T, D) residual stream after the block",
+    "final_norm": "(B, T, D) normalized stream",
+    "logits": "(B, T, V) a score for every possible next token",
+}
+
+
+def small_model(recipe: str, dtype: torch.dtype = torch.float64) -> GPT:
+    """Returns a small random model of a recipe whose weights are all far from zero."""
+    torch.manual_seed(0)
+    config = GPTConfig(
+        vocab_size=50, max_len=16, d_model=32, n_heads=4, n_layers=2, d_ff=64, **RECIPES[recipe],
+        n_kv_heads=2 if recipe == "modern" else 4,
+    )  # fmt: skip
+    model = GPT(config).to(dtype).eval()
+    if config.positions == "rotary":
+        model.turns = rotary_table(config.max_len, config.d_head).to(dtype)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(0.0, 0.2)
+    return model
+
+
+def check_parameter_count() -> float:
+    """The model has as many parameters as the closed formula says."""
+    models = [small_model(recipe) for recipe in RECIPES]
+    return max(
+        abs(sum(p.numel() for p in model.parameters()) - parameter_count(model.config))
+        for model in models
+    )
+
+
+def check_initial_loss() -> float:
+    """A modern model starts with the loss of a uniform guess, ln V (its head starts at zero)."""
+    torch.manual_seed(0)
+    model = GPT(GPTConfig(vocab_size=50, **RECIPES["modern"]))
+    tokens = torch.randint(50, (4, 33))
+    loss = next_token_loss(model(tokens[:, :-1]), tokens[:, 1:]).item()
+    return abs(loss - math.log(50))
+
+
+def check_causality() -> float:
+    """Changing tokens 8 and later changes no logit before position 8."""
+    worst = 0.0
+    for recipe in RECIPES:
+        model, tokens = small_model(recipe), torch.randint(50, (3, 16))
+        changed = tokens.clone()
+        changed[:, 8:] = (changed[:, 8:] + 1) % 50
+        difference = (model(tokens) - model(changed)).abs()
+        if difference[:, 8:].max() == 0:
+            return math.inf  # the model does not look at its input at all
+        worst = max(worst, difference[:, :8].max().item())
+    return worst
+
+
+def check_attention_modes() -> float:
+    """The written-out attention and the fused one agree, and the weights of each row sum to 1."""
+    q, k, v = torch.randn(3, 2, 4, 7, 8, dtype=torch.float64)
+    mask = torch.ones(7, 7, dtype=torch.bool).tril()
+    mixed, weights = attend_written_out(q, k, v, mask)
+    fused = attend_fused(q, k, v, mask, causal=True)
+    return max((mixed - fused).abs().max().item(), (weights.sum(-1) - 1).abs().max().item())
+
+
+def check_cache() -> float:
+    """Feeding tokens in pieces through the cache gives the logits of feeding them at once."""
+    worst = 0.0
+    for recipe in RECIPES:
+        model, tokens = small_model(recipe), torch.randint(50, (3, 16))
+        cache = model.new_cache(3)
+        pieces = [model(part, cache) for part in tokens.split([5, 1, 1, 9], dim=1)]
+        worst = max(worst, (torch.cat(pieces, dim=1) - model(tokens)).abs().max().item())
+    return worst
+
+
+def check_torch_layer() -> float:
+    """A block of the gpt2 recipe equals nn.TransformerEncoderLayer with the same weights."""
+    block, config = small_model("gpt2").blocks[0], small_model("gpt2").config
+    reference = nn.TransformerEncoderLayer(
+        config.d_model, config.n_heads, config.d_ff, dropout=0.0, norm_first=True, batch_first=True,
+        activation=lambda x: F.gelu(x, approximate="tanh"), layer_norm_eps=LAYER_NORM_EPS,
+        dtype=torch.float64,
+    )  # fmt: skip
+    names = {
+        "self_attn.in_proj_": "attention.qkv.",
+        "self_attn.out_proj.": "attention.output.",
+        "linear1.": "feed_forward.expand.",
+        "linear2.": "feed_forward.contract.",
+        "norm1.": "attention_norm.",
+        "norm2.": "feed_forward_norm.",
+    }
+    weights = block.state_dict()
+    reference.load_state_dict(
+        {theirs + kind: weights[ours + kind] for theirs, ours in names.items() for kind in ("weight", "bias")}
+    )  # fmt: skip
+    x, causal = torch.randn(2, 9, config.d_model, dtype=torch.float64), torch.ones(9, 9).tril().bool()
+    expected = reference(x, src_mask=~causal)  # torch's masks mean the opposite: True is forbidden
+    return (block(x, causal)[0] - expected).abs().max().item()
+
+
+def check_tied_weights() -> float:
+    """In the gpt2 recipe the output projection is the embedding itself, not a copy."""
+    model = small_model("gpt2")
+    return float(model.head.weight.data_ptr() != model.token_embedding.weight.data_ptr())
+
+
+def check_rotary_shift() -> float:
+    """With rotary positions the attention weights do not change when all positions shift."""
+    model, tokens = small_model("modern"), torch.randint(50, (1, 6))
+    plain = model.intermediates(tokens)["attention.0"]
+    model.turns = model.turns.roll(-5, dims=0)  # position t now has the angle of position t + 5
+    return (model.intermediates(tokens)["attention.0"] - plain).abs().max().item()
+
+
+CHECKS: list[tuple[Callable[[], float], float]] = [
+    (check_parameter_count, 0.0),
+    (check_tied_weights, 0.0),
+    (check_initial_loss, 1e-6),
+    (check_causality, 0.0),
+    (check_attention_modes, 1e-12),
+    (check_cache, 1e-12),
+    (check_rotary_shift, 1e-12),
+    (check_torch_layer, 1e-12),
+]
+
+
+def trace(recipe: str) -> str:
+    """Returns the shape ledger: every tensor of one forward pass of a small model."""
+    model = small_model(recipe, torch.float32)
+    named: dict[str, Tensor] = model.intermediates(torch.randint(50, (2, 16)))
+    rows = [
+        (name, str(tuple(tensor.shape)), MEANINGS[name.split(".")[0]])
+        for name, tensor in named.items()
+    ]
+    return format_table(["tensor", "shape", "meaning"], rows)
+
+
+def forward_once() -> str:
+    """Runs one small forward pass; returns its logits' shape in words."""
+    return f"logits {tuple(small_model('modern')(torch.randint(50, (2, 16))).shape)}"
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Returns the command line."""
+    parser = OneLineParser(description="Prove the structure of GPT, claim by claim.")
+    parser.add_argument("--preset", choices=["smoke", "standard"], default="standard",
+                        help="both run every check; here for a uniform command line")  # fmt: skip
+    parser.add_argument("--trace", action="store_true", help="print the shape ledger instead")
+    parser.add_argument("--recipe", choices=list(RECIPES), default="gpt2", help="for --trace")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Prints one line per check; returns 1 if any failed, else 0."""
+    args = build_parser().parse_args(argv)
+    if args.trace:
+        print(trace(args.recipe))
+        return 0
+    failures = 0
+    for check, tolerance in CHECKS:
+        difference = check()
+        passed = difference <= tolerance
+        failures += not passed
+        print(f"{'PASS' if passed else 'FAIL'}  {check.__doc__}  [{difference:.1e} <= {tolerance:g}]")
+    return int(failures > 0)
+
+
+if __name__ == "__main__":
+    run_entry(main)
