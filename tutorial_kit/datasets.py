@@ -203,12 +203,15 @@ def _dataset(name: str) -> Dataset:
 
 def _is_whole(path: Path, file: DataFile) -> bool:
     """Checks the size each time, and the hash once for each (size, time of change)."""
-    if not path.is_file() or path.stat().st_size != file.bytes:
-        return False
-    with suppress(OSError):
-        if _marker(path).read_text(encoding="utf-8") == f"{_stamp(path)} {file.sha256}":
-            return True
-    if file_sha256(path) != file.sha256:
+    try:
+        if not path.is_file() or path.stat().st_size != file.bytes:
+            return False
+        with suppress(OSError):
+            if _marker(path).read_text(encoding="utf-8") == f"{_stamp(path)} {file.sha256}":
+                return True
+        if file_sha256(path) != file.sha256:
+            return False
+    except OSError:  # not ours to read: the download will say so
         return False
     _remember(path, file)
     return True

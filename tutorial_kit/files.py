@@ -142,7 +142,7 @@ def explained(error: OSError, action: str, path: Path, remedy: str | None = None
     elif error.errno == errno.EROFS:
         why, what_to_do = f"{folder} is on a read-only file system", "Choose another folder"
     elif error.errno in _FORBIDDEN:
-        why = f"this user may not change {path if path.exists() else folder}"
+        why = f"this user has no permission to change it or {folder}"
         what_to_do = "Choose another folder or change its permissions"
     elif error.errno in (errno.ENOTDIR, errno.EEXIST, errno.EISDIR):
         why = "a file stands where a folder is needed, or a folder where a file is"
@@ -233,7 +233,9 @@ def _unlock(file: IO[Any]) -> None:
 
 
 def _existing_folder(path: Path) -> Path:
-    """Returns the nearest folder at or above `path` that exists."""
-    while not path.is_dir() and path != path.parent:
-        path = path.parent
-    return path
+    """Returns the nearest folder at or above `path` that exists and can be seen."""
+    for folder in (path, *path.parents):
+        with suppress(OSError):  # before Python 3.12, is_dir raises where looking is forbidden
+            if folder.is_dir():
+                return folder
+    return Path()
