@@ -76,8 +76,8 @@ class Muon(torch.optim.Optimizer):
 
     For each weight of shape (R, C): ``m = momentum m + g``; ``u = orthogonalize(g + momentum m)``
     (Nesterov); ``w -= lr sqrt(max(1, R / C)) u``. Weights of one shape are orthogonalized together,
-    as one batch of matrix products. A parameter with the attribute ``muon_splits = n`` holds n
-    matrices stacked by rows (a fused query-key-value projection) and is treated as n.
+    as one batch of matrix products. A parameter with the attribute ``muon_splits``, a tuple of row
+    counts, holds that many matrices stacked by rows (a fused query-key-value projection).
     """
 
     def __init__(
