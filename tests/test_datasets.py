@@ -104,7 +104,9 @@ def test_an_unknown_name_lists_the_known_ones() -> None:
         dataset_files("zzz")
 
 
-@pytest.mark.parametrize("damage", [TRAIN[:-1], TRAIN.upper(), b""])
+@pytest.mark.parametrize(
+    "damage", [TRAIN[:-1], TRAIN.upper(), b""], ids=["short", "changed", "empty"]
+)
 def test_a_damaged_file_in_the_cache_is_found_and_replaced(
     mirror: Path, capsys: pytest.CaptureFixture[str], damage: bytes
 ) -> None:

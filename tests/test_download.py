@@ -142,6 +142,7 @@ def status(code: int) -> Behavior:
     def behave(handler: Handler) -> None:
         handler.head(code, 0)
 
+    behave.__name__ = f"status_{code}"
     return behave
 
 
@@ -199,7 +200,7 @@ def test_a_file_is_fetched_once(server: Server, tmp_path: Path) -> None:
         ([truncate, corrupt], [0, 70_000, 0]),
         ([no_length], [0]),
     ],
-    ids=lambda value: " ".join(map(str, value)) if isinstance(value[0], int) else None,
+    ids=lambda value: "-".join(getattr(item, "__name__", str(item)) for item in value),
 )
 def test_a_passing_trouble_is_survived(
     server: Server, tmp_path: Path, plan: list[Behavior], expected: list[int]
@@ -248,7 +249,11 @@ def test_the_next_call_continues_where_the_last_one_gave_up(server: Server, tmp_
     assert starts(server) == [0, 70_000, 140_000, 210_000]
 
 
-@pytest.mark.parametrize("part", [CONTENT, b"x" * 1000, b"x" * len(CONTENT), b"x" * 400_000])
+@pytest.mark.parametrize(
+    "part",
+    [CONTENT, b"x" * 1000, b"x" * len(CONTENT), b"x" * 400_000],
+    ids=["whole", "short", "wrong", "long"],
+)
 def test_whatever_an_old_part_holds_the_file_is_right(
     server: Server, tmp_path: Path, part: bytes
 ) -> None:
@@ -329,7 +334,10 @@ def mirror_file(folder: Path, content: bytes = CONTENT) -> None:
 
 
 def test_a_mirror_folder_is_tried_first(
-    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: Server,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     mirror_file(tmp_path / "my mirror")
     monkeypatch.setenv("LLM_TUTORIAL_MIRROR", f" {tmp_path / 'my mirror'}/ ")
@@ -338,6 +346,7 @@ def test_a_mirror_folder_is_tried_first(
     assert fetch(server, tmp_path / "cache" / "data")
     assert (tmp_path / "cache" / "data").read_bytes() == CONTENT
     assert server.requests == []
+    assert capsys.readouterr().err == ""  # the part was continued, not fetched anew
 
 
 def test_a_mirror_server_is_tried_first(
@@ -356,6 +365,7 @@ def test_a_mirror_server_is_tried_first(
         (CONTENT[:9], "holds 9 bytes instead of 300,000"),
         (CONTENT[:-1] + b"?", "damaged"),
     ],
+    ids=["missing", "short", "damaged"],
 )
 def test_a_bad_mirror_is_said_and_the_public_address_used(
     server: Server,

@@ -230,3 +230,18 @@ def test_a_folder_is_locked_by_one_at_a_time(
     assert capsys.readouterr().err == "waiting\n"
     with folder_lock(tmp_path / "new", wait_s=0) as third:
         assert third
+
+
+@posix
+def test_a_forked_child_does_not_keep_the_lock(tmp_path: Path) -> None:
+    with folder_lock(tmp_path, wait_s=0):
+        child = os.fork()
+        if child == 0:  # a data loader's worker, say, which inherits every open file
+            time.sleep(30)
+            os._exit(0)
+    try:
+        with folder_lock(tmp_path, wait_s=0) as held:
+            assert held
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
