@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,7 +80,7 @@ def _tokenize(
         with np.load(path, allow_pickle=False) as stored:
             tokenizer = tokenizer_from_dict(json.loads(str(stored["tokenizer"])))
             return tokenizer, {split: stored[split] for split in SPLITS}
-    except (OSError, ValueError, KeyError, EOFError):
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         pass  # missing or damaged: make it anew
     if name == "characters":
         tokenizer = CharTokenizer.from_text("".join(texts.values()))

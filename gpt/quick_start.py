@@ -1,0 +1,148 @@
+"""GPT in about a minute, offline: data, tokens, baselines, training, held-out result, samples, pictures.
+
+The words that it prints are in ``texts/en.json``; the numbers are measured while you watch.
+"""
+
+from __future__ import annotations
+
+if __name__ == "__main__" and __spec__ is None:  # started as a file: import from the repository root
+    import pathlib
+    import sys
+
+    sys.path[0] = str(pathlib.Path(__file__).resolve().parents[1])
+
+import argparse
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from gpt.attention_visualization import (
+    attention_figure,
+    logit_lens_figure,
+    training_curve_figure,
+    write_page,
+)
+from gpt.generation import Sampling, generate_text
+from gpt.gpt_model import GPT
+from gpt.ngram_baseline import NgramModel
+from gpt.text_data import TextData, load_text_data
+from gpt.train_config import PRESETS
+from gpt.train_gpt import train
+from tutorial_kit.console import OneLineParser, format_table, run_entry
+from tutorial_kit.demo import DemoResult
+from tutorial_kit.device import DEVICES
+from tutorial_kit.model_diagram import model_diagram
+from tutorial_kit.plotting import save_figure
+from tutorial_kit.texts import Texts
+from tutorial_kit.training import run_folder
+
+STRATEGIES = {
+    "greedy": Sampling(temperature=0.0),
+    "temperature": Sampling(temperature=1.0),
+    "cool": Sampling(temperature=0.7),
+    "top_k": Sampling(top_k=20),
+    "top_p": Sampling(top_p=0.9),
+    "min_p": Sampling(min_p=0.1),
+}
+NGRAM_ORDERS = (1, 2, 3, 5)
+PROMPT = "Returns the"
+PICTURED = "The function returns the number of elements in the array."
+
+
+def measure_baselines(data: TextData, texts: Texts) -> tuple[float, str]:
+    """Scores n-gram models on the validation split; returns the best bits per byte, and a table."""
+    rows = []
+    for order in NGRAM_ORDERS:
+        model = NgramModel(order, data.tokenizer.vocab_size).fit(data.tokens["train"].numpy())
+        log2_p = model.log2_prob(data.tokens["validation"].numpy())
+        bits = -float(log2_p[1:].sum()) / data.n_bytes["validation"]  # the first token is given
+        name = {1: "unigram", 2: "bigram"}.get(order, "ngram")
+        rows.append((texts.get(f"baseline.{name}", order=order), round(bits, 3)))
+    table = format_table(["model", "bits per byte"], rows)
+    return min(bits for _, bits in rows), table
+
+
+def sample(model: GPT, data: TextData, sampling: Sampling, length: int) -> str:
+    """Continues ``PROMPT`` by ``length`` tokens; returns the text on one line."""
+    text = generate_text(model, data.tokenizer, PROMPT, length, sampling, seed=1)
+    return " ".join((PROMPT + text).split())
+
+
+def draw(model: GPT, data: TextData, folder: Path) -> list[Path]:
+    """Saves the pictures of a trained model; returns their paths."""
+    figures = folder / "figures"
+    tokens = data.tokenizer.encode(PICTURED)[: model.config.max_len]
+    return [
+        save_figure(training_curve_figure(folder / "metrics.jsonl"), figures / "training_curve.png"),
+        save_figure(attention_figure(model, data.tokenizer, tokens), figures / "attention.png"),
+        save_figure(logit_lens_figure(model, data.tokenizer, tokens), figures / "logit_lens.png"),
+        save_figure(model_diagram(model, "GPT"), figures / "structure.png"),
+        write_page(model, data.tokenizer, tokens, figures / "attention.html"),
+    ]
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Returns the command line."""
+    parser = OneLineParser(description="GPT in about a minute, offline.")
+    parser.add_argument("--preset", choices=["smoke", "quick"], default="quick", help="how long")
+    parser.add_argument("--device", default="auto", metavar="|".join(DEVICES), help="where to train")
+    parser.add_argument("--seed", type=int, default=0, help="initial weights and order of the data")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> DemoResult:
+    """Tells the story; returns its result."""
+    args = build_parser().parse_args(argv)
+    started = time.perf_counter()
+    texts = Texts(Path(__file__).parent)
+    config = replace(PRESETS[args.preset], seed=args.seed)
+    folder = run_folder("gpt", f"quick_start_{args.preset}")
+
+    data = load_text_data(config.dataset, config.tokenizer, config.bpe_tokens)
+    sizes = {split: size / 1e6 for split, size in data.n_bytes.items()}
+    texts.say("quick.data", train=sizes["train"], held_out=sizes["validation"])
+    pieces = [data.tokenizer.decode([token]) for token in data.tokenizer.encode(PICTURED)]
+    texts.say(
+        "quick.tokens",
+        vocab_size=data.tokenizer.vocab_size,
+        bytes_per_token=data.n_bytes["train"] / len(data.tokens["train"]),
+        pieces="|".join(pieces),
+    )
+    baseline, table = measure_baselines(data, texts)
+    texts.say("quick.baselines", table=table)
+
+    torch.manual_seed(args.seed)
+    untrained = GPT(replace(config.model, vocab_size=data.tokenizer.vocab_size))
+    texts.say("quick.untrained", sample=sample(untrained, data, Sampling(), 12))
+    texts.say("quick.training")
+    result = train(config, data, folder, device=args.device)
+    texts.say(
+        "quick.result",
+        bits=result.bits_per_byte,
+        baseline=baseline,
+        share=abs(1.0 - result.bits_per_byte / baseline),
+        direction=texts.get("quick.below" if result.bits_per_byte < baseline else "quick.above"),
+    )
+    texts.say("quick.sampling", prompt=PROMPT)
+    for name, sampling in STRATEGIES.items():
+        text = sample(result.model, data, sampling, 30)
+        texts.say("quick.strategy", name=texts.get(f"strategy.{name}"), text=text)
+    files = draw(result.model, data, folder) + [result.folder / "checkpoints" / "best.pt"]
+    texts.say("quick.files", files="\n".join(f"   {path}" for path in files))
+    texts.say("quick.next", run=folder.name)
+    return DemoResult(
+        family="gpt",
+        learned=texts.get("demo.learned"),
+        headline=texts.get("demo.headline", bits=result.bits_per_byte, baseline=baseline),
+        value=result.bits_per_byte,
+        unit="bits per byte",
+        seconds=time.perf_counter() - started,
+        files=tuple(str(path) for path in files),
+    )
+
+
+if __name__ == "__main__":
+    run_entry(main)
