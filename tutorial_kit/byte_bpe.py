@@ -80,8 +80,8 @@ class ByteBPE:
     def train(
         cls,
         texts: str | Iterable[str],
-        *,
         vocab_size: int | None = None,
+        *,
         n_merges: int | None = None,
         special_tokens: Sequence[str] = (END_OF_TEXT,),
         min_count: int = 2,
