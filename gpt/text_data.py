@@ -148,15 +148,14 @@ def _read_documentation(libraries: tuple[str, ...] | None = None) -> dict[str, s
 
 
 def _read_tinyshakespeare() -> dict[str, str]:
-    text = dataset_files("tinyshakespeare")["input.txt"].read_text(encoding="utf-8")
+    text = dataset_files("tinyshakespeare")["text"].read_text(encoding="utf-8")
     cut = int(0.9 * len(text))
     return {"train": text[:cut], "validation": text[cut:], "test": ""}
 
 
 def _read_wikitext2() -> dict[str, str]:
     files = dataset_files("wikitext2")
-    names = {"train": "train.txt", "validation": "valid.txt", "test": "test.txt"}
-    return {split: files[name].read_text(encoding="utf-8") for split, name in names.items()}
+    return {split: files[split].read_text(encoding="utf-8") for split in SPLITS}
 
 
 class WindowSampler:
