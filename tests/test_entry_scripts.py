@@ -21,7 +21,7 @@ PRELUDE = re.compile(
     r'if\s*\(?\s*__name__ == "__main__" and __spec__ is None\s*\)?:.*\n'
     r"(?:\s+import .*\n|\n)+\s+sys\.path\[0\] = str\(pathlib\.Path\(__file__\)\.resolve\(\)\.parent"
 )
-WITHOUT_PRESETS = {"validate_project.py", "tools/docs_sync.py", "benchmarks/__main__.py"}
+WITHOUT_PRESETS = {"validate_project.py", "tools/docs_sync.py"}
 EXTRA = {"run_all_tutorials.py": ["--all"]}  # arguments needed beside --preset smoke
 SCRIPT_SECONDS = 240
 
@@ -38,7 +38,8 @@ def find_scripts() -> list[str]:
 
 
 SCRIPTS = find_scripts()
-WITH_PRESETS = [script for script in SCRIPTS if script not in WITHOUT_PRESETS]
+LESSONS = [script for script in SCRIPTS if not script.startswith("benchmarks/")]  # those: only -m
+WITH_PRESETS = [script for script in LESSONS if script not in WITHOUT_PRESETS]
 
 
 def module_name(script: str) -> str:
@@ -148,7 +149,7 @@ def test_importing_a_script_starts_nothing_and_it_has_a_parser(script, capsys):
     assert capsys.readouterr().out == ""
 
 
-@pytest.mark.parametrize("script", [s for s in SCRIPTS if s != "benchmarks/__main__.py"])
+@pytest.mark.parametrize("script", LESSONS)
 def test_a_script_replaces_the_first_place_python_looks_in(script):
     """Appending would let a foreign package of the same name win."""
     source = (PROJECT_ROOT / script).read_text(encoding="utf-8")
