@@ -1,0 +1,138 @@
+"""Measures what a user waits for: the menu, a smoke test of everything, one demo.
+
+The menu is timed from the start of the process until its prompt stands on a terminal. The demo's
+seconds are the reference from which the menu predicts durations on other machines
+(`tutorial_kit.forecast`), so they are taken as the runner takes them: imports included, what is
+built once (corpus, tokenizer) already in the cache folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from functools import partial
+
+from benchmarks.timing import prepare, spread
+from tutorial_kit import PROJECT_ROOT
+from tutorial_kit.console import OneLineParser, run_entry
+from tutorial_kit.results import Result, format_measured, record
+from tutorial_kit.texts import Texts
+
+MEASURES = {
+    "gpt.start.menu_seconds": "start of the process until the menu waits for a choice",
+    "gpt.start.all_smoke_seconds": "the runner with --only gpt --preset smoke, whole process",
+    "gpt.quick_start.seconds": "the quick start of gpt as the runner runs it",
+}
+RUNNER = str(PROJECT_ROOT / "run_all_tutorials.py")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Returns the command line."""
+    parser = OneLineParser(
+        prog="python -m benchmarks.startup", description="Measure how long a user waits."
+    )
+    parser.add_argument("--only", choices=list(MEASURES), help="measure this one")
+    parser.add_argument("--rounds", type=int, default=9, help="starts of the menu to time")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measures and records.
+
+    Raises:
+        ValueError: a demo failed, or the menu did not appear.
+    """
+    args = build_parser().parse_args(argv)
+    machine = prepare()
+    measurements = {
+        "gpt.start.menu_seconds": partial(menu_seconds, args.rounds),
+        "gpt.start.all_smoke_seconds": partial(smoke_seconds, "gpt"),
+        "gpt.quick_start.seconds": partial(demo_seconds, "gpt"),
+    }
+    goals = {"gpt.start.menu_seconds": (0.5, 0.2), "gpt.start.all_smoke_seconds": (10.0, 5.0)}
+    for name, measure in measurements.items():
+        if args.only not in (None, name):
+            continue
+        start = time.perf_counter()
+        values = measure()
+        at_least, aim = goals.get(name, (None, None))
+        result = Result(
+            name=name,
+            value=statistics.median(values),
+            unit="s",
+            at_least=at_least,
+            aim=aim,
+            better="lower",
+            spread=spread(values),
+            seconds=time.perf_counter() - start,
+            machine=machine,
+            command=f"python -m benchmarks {name}",
+            note=MEASURES[name],
+        )
+        record("gpt", result)
+        print(f"{name}: {format_measured(result)}", flush=True)
+
+
+def menu_seconds(rounds: int) -> list[float]:
+    """Starts the menu on a pseudo-terminal; returns the seconds until its prompt appears."""
+    import pty
+
+    prompt = Texts(PROJECT_ROOT / "tutorial_kit").get("runner.prompt").strip().encode()
+    seconds = []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        pid, terminal = pty.fork()
+        if pid == 0:
+            os.execv(sys.executable, [sys.executable, RUNNER])
+        screen = b""
+        try:
+            while prompt not in screen:
+                screen += os.read(terminal, 4096)
+            seconds.append(time.perf_counter() - start)
+            os.write(terminal, b"q\n")
+        except OSError:  # the other side is gone
+            raise ValueError(
+                f"the menu did not appear: {screen.decode('utf-8', 'replace')}"
+            ) from None
+        finally:
+            os.close(terminal)
+            os.waitpid(pid, 0)
+    return seconds
+
+
+def smoke_seconds(family: str, rounds: int = 3) -> list[float]:
+    """Runs the runner with the smoke preset; returns the whole process's seconds."""
+    command = [sys.executable, RUNNER, "--only", family, "--preset", "smoke"]
+    seconds = []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        seconds.append(time.perf_counter() - start)
+        if done.returncode:
+            raise ValueError(f"the demo of {family} failed: {done.stdout[-500:]}")
+    return seconds
+
+
+def demo_seconds(family: str) -> list[float]:
+    """Runs one demo in a fresh process, as the runner does; returns its seconds."""
+    code = (
+        "from tutorial_kit import PROJECT_ROOT\n"
+        "from tutorial_kit.demo_runner import run_demo\n"
+        f"outcome = run_demo({family!r}, [], PROJECT_ROOT)\n"
+        "assert outcome.status == 'finished', outcome.message\n"
+        "print('seconds:', outcome.seconds)\n"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=PROJECT_ROOT, capture_output=True, text=True)
+    if done.returncode:
+        raise ValueError(f"the demo of {family} failed: {done.stderr[-500:]}")
+    return [float(done.stdout.splitlines()[-1].removeprefix("seconds: "))]
+
+
+if __name__ == "__main__":
+    run_entry(main)
