@@ -48,6 +48,15 @@ _FIGURE = re.compile(
 _GENERATED = re.compile(r"<!--\s*(value|table|code|source):.*?<!--\s*/\1\s*-->", re.DOTALL)
 
 
+def check_blocks(page: Page) -> Iterator[Problem]:
+    """Finds blocks of code that are not closed: the next block or the page's rest is inside."""
+    for fence in page.fences:
+        swallowed = re.search(rf"^\s*{fence.ticks}+\w", fence.text, re.MULTILINE)
+        if swallowed or not fence.closed:
+            text = "this block of code is never closed. Close it with the same backticks."
+            yield Problem(page.name, fence.line, text)
+
+
 def _targets(page: Page) -> Iterator[tuple[int, str, bool]]:
     """Yields (offset, target, is it a picture?) of every link and picture."""
     for pattern in (_LINK, _INNER_IMAGE, _TAG, _REFERENCE):

@@ -32,10 +32,14 @@ def run_blocks(task: dict[str, Any], answer: Callable[[object], None]) -> None:
             is the last one.
     """
     page = types.ModuleType("__main__")  # classes that a block defines can then be pickled
+    page.__file__ = task["page"]  # where `inspect` looks for the source of such a class
     sys.modules["__main__"] = page
+    text = ""
     for line, code in task["blocks"]:
-        source = "\n" * line + code  # a traceback then shows the page's own line
-        linecache.cache[task["page"]] = (len(source), None, source.splitlines(True), task["page"])
+        text += "\n" * (line - text.count("\n")) + code
+    linecache.cache[task["page"]] = (len(text), None, text.splitlines(True), task["page"])
+    for line, code in task["blocks"]:
+        source = "\n" * line + code  # a traceback then names the page's own line
         output = io.StringIO()
         result: dict[str, object] = {}
         with contextlib.redirect_stdout(output), contextlib.redirect_stderr(io.StringIO()):

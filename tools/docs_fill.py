@@ -24,6 +24,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from tools.docs_page import Edit, Page, Problem
 from tools.docs_quote import MarkerError, quote
@@ -122,7 +123,7 @@ def value_text(words: list[str], results: Mapping[str, Result]) -> str:
         try:
             if re.fullmatch(r"[*/][\d.]+", word):
                 factor = float(word[1:])
-                value = value * factor if word[0] == "*" else value / factor  # type: ignore
+                value = value * factor if word[0] == "*" else value / factor
             else:
                 return format(value, word)
         except (TypeError, ValueError, ZeroDivisionError) as error:
@@ -139,20 +140,18 @@ def _result(name: str, results: Mapping[str, Result]) -> Result:
     return results[name]
 
 
-def _field(result: Result, field: str) -> object:
+def _field(result: Result, field: str) -> Any:
     """Looks a field of a result up."""
     if field == "measured":
         return format_measured(result)
     if field == "verdict":
         return status(result)
-    if field == "seeds":
-        return len(result.seeds)
-    first, _, rest = field.partition(".")
-    value = dataclasses.asdict(result).get(first)
-    value = value.get(rest) if rest and isinstance(value, dict) else value
-    if value in (None, "") or isinstance(value, dict):
+    value: Any = dataclasses.asdict(result)
+    for part in field.split("."):  # "machine.cpu"
+        value = value.get(part) if isinstance(value, dict) else None
+    if value in (None, "", ()) or isinstance(value, dict):
         raise MarkerError(f"result {result.name!r} has no {field!r}. Measure again or drop it.")
-    return value
+    return len(value) if field == "seeds" else value
 
 
 def _table(patterns: list[str], results: Mapping[str, Result]) -> str:

@@ -46,6 +46,8 @@ class Fence(NamedTuple):
     start: int  # offset of the first character inside
     end: int  # offset behind the last character inside
     indent: str  # of the opening line: a block may stand in a list
+    ticks: str  # the backticks that open it
+    closed: bool  # False if it reaches to the page's end
 
 
 class Heading(NamedTuple):
@@ -81,18 +83,20 @@ class Page:
             if opened is None and match:
                 opened, inside = (match, number), offset + len(line)
             elif opened and match and _closes(match, opened[0]):
-                found.append(self._fence(*opened, inside, offset))
+                found.append(self._fence(*opened, inside, offset, True))
                 opened = None
             offset += len(line)
         if opened:
-            found.append(self._fence(*opened, inside, offset))
+            found.append(self._fence(*opened, inside, offset, False))
         return found
 
-    def _fence(self, match: re.Match[str], line: int, start: int, end: int) -> Fence:
-        indent = match["indent"]
+    def _fence(
+        self, opening: re.Match[str], line: int, start: int, end: int, closed: bool
+    ) -> Fence:
+        info, indent, ticks = opening["info"].strip(), opening["indent"], opening["ticks"]
         lines = self.text[start:end].splitlines(keepends=True)
         text = "".join(part.removeprefix(indent) for part in lines)
-        return Fence(match["info"].strip(), text, line, start, end, indent)
+        return Fence(info, text, line, start, end, indent, ticks, closed)
 
     @cached_property
     def without_blocks(self) -> str:

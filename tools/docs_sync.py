@@ -30,7 +30,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from tools.docs_checks import check_chapter, check_figures, check_links, check_typed_numbers
+from tools.docs_checks import (
+    check_blocks,
+    check_chapter,
+    check_figures,
+    check_links,
+    check_typed_numbers,
+)
 from tools.docs_commands import check_commands, find_commands
 from tools.docs_fill import fill_markers
 from tools.docs_page import Edit, Page, Problem, apply_edits
@@ -147,13 +153,11 @@ def _check(
 ) -> tuple[list[Problem], list[str]]:
     """Runs the checks that only need to read; returns problems and warnings."""
     problems = [
+        *check_blocks(page),
         *check_links(page, pages, files),
         *check_figures(page, files),
         *check_typed_numbers(page),
     ]
-    if page.fences and page.fences[-1].end == len(page.text):
-        text = "this block of code is never closed. Close it with the same backticks."
-        problems.append(Problem(page.name, page.fences[-1].line, text))
     if not fnmatch.fnmatch(page.name, "*/README_*.md") or page.name.count("/") != 1:
         return problems, []
     more, warnings = check_chapter(page)
