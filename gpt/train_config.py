@@ -27,7 +27,9 @@ class TrainConfig:
     batch_size: int = 16  # windows in a minibatch, over all processes
     accumulation: int = 1  # parts a minibatch is computed in, to save memory
     max_steps: int = 1000  # updates of the weights
-    budget_minutes: float = 0.0  # stop after this many minutes, schedule included; 0 means max_steps
+    budget_minutes: float = (
+        0.0  # stop after this many minutes, schedule included; 0 means max_steps
+    )
     optimizer: Literal["adamw", "muon"] = "adamw"  # muon: matrices by Muon, the rest by AdamW
     lr: float = 1e-3  # peak learning rate of AdamW
     beta2: float = 0.99  # AdamW's memory of squared gradients
@@ -43,7 +45,9 @@ class TrainConfig:
     eval_every: int = 250  # steps between evaluations on the whole validation split
     checkpoint_every: int = 250  # steps between checkpoints
     seed: int = 0  # initial weights and order of the data
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bfloat16 on CUDA, else float32
+    precision: Literal["auto", "float32", "bfloat16"] = (
+        "auto"  # auto: bfloat16 on CUDA, else float32
+    )
     compile: bool = False  # torch.compile; pays on a GPU, not in a short run on CPU
     threads: int = 0  # CPU threads; 0 leaves torch's own choice
 
@@ -77,7 +81,13 @@ class TrainConfig:
 
 TRAINING_RECIPES: dict[str, dict[str, Any]] = {
     "gpt2": {"optimizer": "adamw", "schedule": "cosine", "floor": 0.1, "clip": 1.0, "warmup": 0.05},
-    "modern": {"optimizer": "muon", "schedule": "stable", "floor": 0.0, "clip": 0.0, "warmup": 0.03},
+    "modern": {
+        "optimizer": "muon",
+        "schedule": "stable",
+        "floor": 0.0,
+        "clip": 0.0,
+        "warmup": 0.03,
+    },
 }
 
 
@@ -98,33 +108,75 @@ PRESETS: dict[str, TrainConfig] = {
     "smoke": _preset(
         "modern",
         {"max_len": 32, "d_model": 32, "n_heads": 2, "n_kv_heads": 2, "n_layers": 2, "d_ff": 64},
-        dataset="documentation-small", bpe_tokens=512, batch_size=8, max_steps=8, eval_every=8,
+        dataset="documentation-small",
+        bpe_tokens=512,
+        batch_size=8,
+        max_steps=8,
+        eval_every=8,
         checkpoint_every=4,
     ),
     "quick": _preset(
-        "modern", {**_WIDTH_128, "max_len": 128}, batch_size=16, max_steps=400, eval_every=100,
+        "modern",
+        {**_WIDTH_128, "max_len": 128},
+        batch_size=16,
+        max_steps=400,
+        eval_every=100,
     ),
     "shakespeare": _preset(
-        "modern", {**_WIDTH_128, "max_len": 64}, dataset="tinyshakespeare", tokenizer="characters",
-        batch_size=24, max_steps=1300,
+        "modern",
+        {**_WIDTH_128, "max_len": 64},
+        dataset="tinyshakespeare",
+        tokenizer="characters",
+        batch_size=24,
+        max_steps=1300,
     ),
     "standard": _preset(
         "modern",
-        {"max_len": 256, "d_model": 256, "n_heads": 4, "n_kv_heads": 2, "n_layers": 6, "d_ff": 1024},
-        batch_size=8, max_steps=2000,
+        {
+            "max_len": 256,
+            "d_model": 256,
+            "n_heads": 4,
+            "n_kv_heads": 2,
+            "n_layers": 6,
+            "d_ff": 1024,
+        },
+        batch_size=8,
+        max_steps=2000,
     ),
     "long": _preset(
         "modern",
-        {"max_len": 256, "d_model": 384, "n_heads": 6, "n_kv_heads": 2, "n_layers": 6, "d_ff": 1536},
-        bpe_tokens=8192, batch_size=16, max_steps=3000,
+        {
+            "max_len": 256,
+            "d_model": 384,
+            "n_heads": 6,
+            "n_kv_heads": 2,
+            "n_layers": 6,
+            "d_ff": 1536,
+        },
+        bpe_tokens=8192,
+        batch_size=16,
+        max_steps=3000,
     ),
     # GPT-2's smallest size; needs a GPU and much more text than is here. Never claimed as run.
     "paper": _preset(
         "gpt2",
-        {"max_len": 1024, "d_model": 768, "n_heads": 12, "n_kv_heads": 12, "n_layers": 12,
-         "d_ff": 3072, "dropout": 0.1},
-        dataset="wikitext2", bpe_tokens=50257, batch_size=512, accumulation=64, max_steps=600_000,
-        lr=6e-4, beta2=0.95, warmup=0.003,
+        {
+            "max_len": 1024,
+            "d_model": 768,
+            "n_heads": 12,
+            "n_kv_heads": 12,
+            "n_layers": 12,
+            "d_ff": 3072,
+            "dropout": 0.1,
+        },
+        dataset="wikitext2",
+        bpe_tokens=50257,
+        batch_size=512,
+        accumulation=64,
+        max_steps=600_000,
+        lr=6e-4,
+        beta2=0.95,
+        warmup=0.003,
     ),
 }
 
@@ -136,8 +188,12 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--recipe", choices=list(RECIPES), help="replace the preset's recipe")
     parser.add_argument("--run", default=None, metavar="NAME", help="folder under outputs/gpt/")
-    parser.add_argument("--resume", action="store_true", help="go on from the run's last checkpoint")
-    parser.add_argument("--device", default="auto", metavar="|".join(DEVICES), help="where to train")
+    parser.add_argument(
+        "--resume", action="store_true", help="go on from the run's last checkpoint"
+    )
+    parser.add_argument(
+        "--device", default="auto", metavar="|".join(DEVICES), help="where to train"
+    )
     return parser
 
 

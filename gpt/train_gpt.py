@@ -7,7 +7,9 @@ stopped or killed run left off, bit for bit (CPU, same threads, without a time b
 
 from __future__ import annotations
 
-if __name__ == "__main__" and __spec__ is None:  # started as a file: import from the repository root
+if (
+    __name__ == "__main__" and __spec__ is None
+):  # started as a file: import from the repository root
     import pathlib
     import sys
 
@@ -179,7 +181,9 @@ class _Reporter:
         """Moves the progress bar: loss, learning rate as a share of its peak, tokens a second."""
         if self.main:
             rate = tokens * self.state.step / max(self.state.seconds, 1e-9)
-            self.bar.set_postfix(loss=f"{loss:.3f}", lr=f"{factor:.2f}", tokens_per_s=f"{rate:,.0f}")
+            self.bar.set_postfix(
+                loss=f"{loss:.3f}", lr=f"{factor:.2f}", tokens_per_s=f"{rate:,.0f}"
+            )
             self.bar.update(self.state.share_done - self.bar.n)
 
     def evaluate(self) -> None:

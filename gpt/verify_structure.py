@@ -6,7 +6,9 @@
 
 from __future__ import annotations
 
-if __name__ == "__main__" and __spec__ is None:  # started as a file: import from the repository root
+if (
+    __name__ == "__main__" and __spec__ is None
+):  # started as a file: import from the repository root
     import pathlib
     import sys
 
@@ -122,7 +124,10 @@ def check_torch_layer() -> float:
     reference.load_state_dict(
         {theirs + kind: weights[ours + kind] for theirs, ours in names.items() for kind in ("weight", "bias")}
     )  # fmt: skip
-    x, causal = torch.randn(2, 9, config.d_model, dtype=torch.float64), torch.ones(9, 9).tril().bool()
+    x, causal = (
+        torch.randn(2, 9, config.d_model, dtype=torch.float64),
+        torch.ones(9, 9).tril().bool(),
+    )
     expected = reference(x, src_mask=~causal)  # torch's masks mean the opposite: True is forbidden
     return (block(x, causal)[0] - expected).abs().max().item()
 
@@ -190,7 +195,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         difference = check()
         passed = difference <= tolerance
         failures += not passed
-        print(f"{'PASS' if passed else 'FAIL'}  {check.__doc__}  [{difference:.1e} <= {tolerance:g}]")
+        print(
+            f"{'PASS' if passed else 'FAIL'}  {check.__doc__}  [{difference:.1e} <= {tolerance:g}]"
+        )
     return int(failures > 0)
 
 
