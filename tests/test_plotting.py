@@ -25,7 +25,7 @@ def png_size(path):
 
 
 def test_a_saved_figure_is_a_png_at_twice_the_usual_resolution(tmp_path):
-    figure, (axis,) = new_figure(width=4, height=2)
+    figure, axis = new_figure(width=4, height=2)
     axis.plot([1, 2, 3])
     path = tmp_path / "new" / "folders" / "curve.png"
     assert save_figure(figure, path) == path
@@ -45,7 +45,7 @@ def test_axes_come_in_reading_order():
 
 def test_the_same_figure_is_the_same_file(tmp_path):
     def bytes_of(name):
-        figure, (axis,) = new_figure()
+        figure, axis = new_figure()
         axis.plot([3, 1, 2], label="loss")
         label(axis, "Loss rises again", "step", "loss (nats)")
         return save_figure(figure, tmp_path / name).read_bytes()
@@ -56,7 +56,7 @@ def test_the_same_figure_is_the_same_file(tmp_path):
 def test_a_failed_save_keeps_the_old_figure(tmp_path, monkeypatch):
     path = tmp_path / "curve.png"
     path.write_bytes(b"old")
-    figure, (axis,) = new_figure()
+    figure, axis = new_figure()
 
     def broken(file, **options):
         file.write(b"half")
@@ -73,7 +73,7 @@ def test_plotting_leaves_no_global_state_and_no_pyplot():
     code = (
         "import sys, matplotlib; before = matplotlib.rcParams.copy()\n"
         "from tutorial_kit.plotting import new_figure, label\n"
-        "figure, (axis,) = new_figure(); label(axis, 'x', 'y', 'z')\n"
+        "figure, axis = new_figure(); label(axis, 'x', 'y', 'z')\n"
         "assert 'matplotlib.pyplot' not in sys.modules\n"
         "assert matplotlib.rcParams.copy() == before\n"
         "assert 'torch' not in sys.modules\n"
@@ -83,7 +83,7 @@ def test_plotting_leaves_no_global_state_and_no_pyplot():
 
 def test_hard_text_draws_without_a_missing_glyph(tmp_path):
     """Matplotlib warns when it draws a box; here warnings are errors."""
-    figure, (axis,) = new_figure()
+    figure, axis = new_figure()
     hard = "中文 \U0001f600 \x07 \u200b $a_$ \ud800 ü"
     label(axis, hard, hard, hard)
     axis.set_xticks([0, 1], [drawable("注意"), drawable("$")])
@@ -104,7 +104,7 @@ def no_chinese_font(monkeypatch):
 def test_without_a_chinese_font_the_text_says_which_characters(no_chinese_font, tmp_path):
     assert font_families() == ["DejaVu Sans"]
     assert drawable("a中") == "aU+4E2D"
-    figure, (axis,) = new_figure()
+    figure, axis = new_figure()
     label(axis, "中文")
     with warnings.catch_warnings():
         warnings.simplefilter("error")

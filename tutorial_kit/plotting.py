@@ -81,7 +81,7 @@ CHINESE_FONTS = (
 
 def new_figure(
     columns: int = 1, rows: int = 1, *, width: float | None = None, height: float | None = None
-) -> tuple[Figure, list[Axes]]:
+) -> tuple[Figure, Any]:
     """Makes an empty figure in the project's style.
 
     Args:
@@ -91,15 +91,15 @@ def new_figure(
         height: in inches; None gives 3.6 a row.
 
     Returns:
-        The figure and its axes in reading order, a list also when there is only one:
-        ``figure, (axis,) = new_figure()``.
+        The figure and its axes: one ``Axes``, or the list of all in reading order if there are
+        several columns or rows.
     """
     size = (width or min(12.0, 6.4 + 2.8 * (columns - 1)), height or 3.6 * rows)
     with matplotlib.rc_context(STYLE | {"font.family": font_families()}):
         figure = Figure(figsize=size, layout="constrained")
         FigureCanvasAgg(figure)
         axes = figure.subplots(rows, columns, squeeze=False)
-    return figure, list(axes.flat)
+    return figure, axes[0, 0] if axes.size == 1 else list(axes.flat)
 
 
 def label(axis: Axes, finding: str, x: str = "", y: str = "") -> None:
