@@ -13,6 +13,7 @@ import pytest
 from tools import docs_commands, docs_run, docs_sync
 from tools.docs_checks import CHAPTER_PARTS
 from tools.docs_page import Page, slugify
+from tutorial_kit import PROJECT_ROOT
 from tutorial_kit.results import Result, record
 
 MODULE = '''"""A module."""
@@ -170,6 +171,25 @@ def test_a_second_run_changes_nothing(project: Path) -> None:
     assert report.changed == [] and report.problems == []
     assert (project / "README.md").read_bytes() == before
     assert found(project) == []
+
+
+def test_what_all_rows_of_a_table_share_stands_below_it(project: Path) -> None:
+    folder = project / "benchmarks" / "results"
+    for name, value in (("one", 2.0), ("two", 2.5)):
+        command = "python adder/adder.py --steps 3"
+        fields = {"machine": {"cores": 2}, "commit": "abc", "command": command}
+        result = Result(f"ablation.heads.{name}", value, "nats", seeds=(0, 1, 2), **fields)
+        record("ablation", result, folder)
+    page = project / "page.md"
+    page.write_text("# T\n\n<!-- table: ablation.* -->\n<!-- /table -->\n", encoding="utf-8")
+    assert docs_sync.main(["--root", str(project), "page.md"]) == 0
+    assert page.read_text(encoding="utf-8") == (
+        "# T\n\n<!-- table: ablation.* -->\n\n"
+        "| what | measured |\n| --- | --- |\n"
+        "| `ablation.heads.one` | 2.000 nats |\n| `ablation.heads.two` | 2.500 nats |\n\n"
+        "Mean ± spread over 3 seeds. Measured by `python adder/adder.py --steps 3`.\n\n"
+        "<!-- /table -->\n"
+    )
 
 
 PLANTED = {
@@ -402,6 +422,11 @@ def test_anchors_follow_githubs_rule(heading: str, anchor: str) -> None:
     assert slugify(heading) == anchor
     page = Page("p.md", f"# {heading}\n\n## {heading}\n")
     assert page.anchors == {anchor, f"{anchor}-1"}
+
+
+def test_the_documents_of_this_project_are_true() -> None:
+    report = docs_sync.synchronize(PROJECT_ROOT, write=False)
+    assert not report.problems, "\n".join(map(str, report.problems))
 
 
 def test_the_command_line(project: Path) -> None:

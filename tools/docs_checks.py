@@ -6,8 +6,8 @@ Rules that a page's author meets:
 - A picture has, on the line above it, ``<!-- figure: FILE FUNCTION -->``: who draws it.
 - A chapter (``*/README_*.md``) has the headings of ``CHAPTER_PARTS``, level 2, in this order, each
   with something below it. A heading may say more ("Intuition: three tokens"), and be numbered.
-- In a table below a heading with one of ``RESULT_WORDS``, digits outside the first column come from
-  a value marker, or stand in inline code because they belong to a name.
+- In a table below a heading (level 2 or deeper) with one of ``RESULT_WORDS``, digits outside the
+  first column come from a value marker, or stand in inline code because they belong to a name.
 """
 
 from __future__ import annotations
@@ -179,14 +179,14 @@ def check_typed_numbers(page: Page) -> Iterator[Problem]:
     for number, line in enumerate(blanked.splitlines(), 1):
         if number in headings:
             heading = headings[number]
-            if any(word in heading.text.lower() for word in RESULT_WORDS):
+            promises = any(word in heading.text.lower() for word in RESULT_WORDS)
+            if promises and heading.level > 1:  # a page's title promises nothing about its tables
                 level = min(level or heading.level, heading.level)
             elif heading.level <= level:
                 level = 0
         elif level and line.lstrip().startswith("|"):
             cells = line.strip().strip("|").split("|")[1:]
-            typed = next((cell.strip() for cell in cells if re.search(r"\d", cell)), None)
-            if typed:
+            if typed := re.search(r"\S*\d\S*", " ".join(cells)):
                 advice = "Use <!-- value: NAME -->, or inline code for a name."
-                text = f"{typed!r} is typed by hand in a table of results. {advice}"
+                text = f"{typed[0]!r} is typed by hand in a table of results. {advice}"
                 yield Problem(page.name, number, text)

@@ -7,7 +7,8 @@ marker                                      what stands between it and its closi
                                             constant; OPTION: signature, body, no-docstring
 ``<!-- source: FILE SYMBOL -->``            a link to the symbol's line
 ``<!-- value: NAME[@FIELD] [FORMAT] -->``   one number of benchmarks/results
-``<!-- table: PATTERN ... -->``             a table of all results whose names match
+``<!-- table: PATTERN ... -->``             a table of all results whose names match, and below
+                                            it the command and the seeds that all rows share
 ==========================================  ====================================================
 
 Each is closed by ``<!-- /code -->``, ``<!-- /value -->`` and so on. FIELD is a field of
@@ -162,15 +163,22 @@ def _table(patterns: list[str], results: Mapping[str, Result]) -> str:
         if not matching:
             raise MarkerError(f"no result matches {pattern!r}. Measure first, or correct the name.")
         chosen.update(matching)
+    rows = list(chosen.values())
     columns = {
-        "what": [result.note or f"`{name}`" for name, result in chosen.items()],
-        "measured": [format_measured(result) for result in chosen.values()],
-        "at least": [format_goal(result, result.at_least) for result in chosen.values()],
-        "aim": [format_goal(result, result.aim) for result in chosen.values()],
-        "command": [f"`{r.command}`" if r.command else "" for r in chosen.values()],
+        "what": [result.note or f"`{result.name}`" for result in rows],
+        "measured": [format_measured(result) for result in rows],
+        "at least": [format_goal(result, result.at_least) for result in rows],
+        "aim": [format_goal(result, result.aim) for result in rows],
+        "command": [f"`{result.command}`" if result.command else "" for result in rows],
     }
+    below = []
+    seeds = {len(result.seeds) for result in rows}
+    if len(seeds) == 1 and seeds != {0}:
+        below.append(f"Mean ± spread over {seeds.pop()} seeds.")
+    if len(rows) > 1 and len(set(columns["command"])) == 1 and rows[0].command:
+        below.append(f"Measured by `{rows[0].command}`.")
+        del columns["command"]
     columns = {title: cells for title, cells in columns.items() if any(cells)}
-    rows = [list(columns), ["---"] * len(columns), *zip(*columns.values(), strict=True)]
-    return "\n".join(
-        f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in rows
-    )
+    lines = [list(columns), ["---"] * len(columns), *zip(*columns.values(), strict=True)]
+    table = [" | ".join(cell.replace("|", "\\|") for cell in line) for line in lines]
+    return "\n".join(f"| {line} |" for line in table) + ("\n\n" + " ".join(below) if below else "")
