@@ -14,6 +14,7 @@ import difflib
 import importlib
 import sys
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 from tutorial_kit import PROJECT_ROOT
@@ -34,10 +35,27 @@ def build_parser() -> argparse.ArgumentParser:
         prog="python -m benchmarks",
         description="Print every result beside its goal; with names, measure those again.",
     )
-    parser.add_argument("names", nargs="*", metavar="NAME", help="results to measure again")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", type=measurable, help="results to measure again"
+    )
     return parser
 
 
+def measurable(name: str) -> str:
+    """Returns the name of a result if some module measures it.
+
+    Raises:
+        argparse.ArgumentTypeError: none does; the text names those that come close.
+    """
+    measures = find_measures()
+    if name in measures:
+        return name
+    near = difflib.get_close_matches(name, measures, n=3, cutoff=0.4)
+    hint = f"Close: {', '.join(near)}." if near else "python -m benchmarks lists all."
+    raise argparse.ArgumentTypeError(f"no module measures {name!r}. {hint}")
+
+
+@cache
 def find_measures(root: Path = PROJECT_ROOT) -> dict[str, tuple[str, str]]:
     """Finds what can be measured.
 
@@ -67,18 +85,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Prints the table, or measures the named results again.
 
     Raises:
-        ValueError: no module measures one of the names, or the module recorded nothing.
+        ValueError: a module recorded nothing under the name it was asked for.
     """
     names = build_parser().parse_args(argv).names
     measures = find_measures()
     if not names:
         print(overview(measures))
         return
-    for name in names:
-        if name not in measures:
-            near = difflib.get_close_matches(name, measures, n=3, cutoff=0.4)
-            hint = f"Close: {', '.join(near)}." if near else "python -m benchmarks lists all."
-            raise ValueError(f"no module measures {name!r}. {hint}")
     for name in names:
         module, description = measures[name]
         print(f"{name}: {description}", flush=True)

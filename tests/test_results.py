@@ -164,12 +164,14 @@ def test_measures_are_found_without_importing(tmp_path: Path) -> None:
     (tmp_path / "gpt" / "run_examples.py").write_text(
         'MEASURES = {"gpt.c.d": "more"}\n', encoding="utf-8"
     )
+    overview.find_measures.cache_clear()
     found = overview.find_measures(tmp_path)
     assert found == {
         "gpt.a.b": ("benchmarks.speed", "what"),
         "gpt.c.d": ("gpt.run_examples", "more"),
     }
     (tmp_path / "gpt" / "run_examples.py").write_text(bench, encoding="utf-8")
+    overview.find_measures.cache_clear()
     with pytest.raises(ValueError, match="gpt.a.b is measured by"):
         overview.find_measures(tmp_path)
 
@@ -195,7 +197,17 @@ def test_an_unknown_name_is_one_line_with_close_matches() -> None:
         text=True,
     )
     assert done.returncode == 2 and done.stdout == ""
-    assert done.stderr.splitlines()[-1].startswith("error: no module measures 'gpt.no.such_name'")
+    assert done.stderr.splitlines()[-1].startswith("error: argument NAME: no module measures")
+
+
+def test_a_name_that_is_nearly_right_is_helped(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(overview, "find_measures", lambda: {"gpt.training.speed": ("m", "")})
+    with pytest.raises(SystemExit) as leave:
+        overview.main(["gpt.trianing.speed"])
+    assert leave.value.code == 2
+    assert "Close: gpt.training.speed." in capsys.readouterr().err
 
 
 def test_a_name_measures_only_itself(
@@ -242,7 +254,7 @@ def test_sides_take_turns() -> None:
     seconds = timing.alternate({"ours": ours, "theirs": theirs}, rounds=3, warmup=1)
     assert order == ["theirs", "ours", "ours", "theirs", "theirs", "ours", "ours", "theirs"]
     assert seconds["theirs"] == [2.5, 2.5, 2.5] and len(seconds["ours"]) == 3
-    assert all(0 <= value < 0.1 for value in seconds["ours"])
+    assert all(0 <= value < 2.0 for value in seconds["ours"])
     with pytest.raises(ValueError, match="rounds=0"):
         timing.alternate({"ours": ours}, rounds=0)
 
