@@ -129,7 +129,7 @@ def _table(rows: list[list[str]]) -> str:
 
 def _read_measures(path: Path, module: str) -> dict[str, str]:
     """Reads the constant MEASURES of a module; {} if there is none."""
-    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+    for node in ast.parse(path.read_text(encoding="utf-8"), filename=str(path)).body:
         targets = [node.target] if isinstance(node, ast.AnnAssign) else getattr(node, "targets", [])
         if any(isinstance(target, ast.Name) and target.id == "MEASURES" for target in targets):
             try:

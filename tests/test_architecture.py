@@ -49,7 +49,7 @@ LONGEST_FUNCTION = 60  # lines, without its docstring
 
 @cache
 def tree(name: str) -> ast.Module:
-    return ast.parse(SOURCES[name])
+    return ast.parse(SOURCES[name], filename=name)
 
 
 def package(name: str) -> str:

@@ -388,6 +388,13 @@ def test_a_command_that_needs_torch_is_imported_once(project: Path) -> None:
     assert (project / "adder" / "log").read_text(encoding="utf-8") == "x"
 
 
+def test_a_source_that_is_no_python_is_a_problem_of_each_marker(project: Path) -> None:
+    (project / "adder" / "adder.py").write_text("def draw(:\n", encoding="utf-8")
+    problems = found(project, run=False)
+    assert sum("not valid Python" in problem for problem in problems) == 3
+    assert sum("cannot be imported: SyntaxError" in problem for problem in problems) >= 1
+
+
 def test_a_script_without_parser_is_said(project: Path) -> None:
     (project / "run.py").write_text("print('side effect')\n", encoding="utf-8")
     (project / "dies.py").write_text("import not_there\n", encoding="utf-8")

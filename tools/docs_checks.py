@@ -18,7 +18,7 @@ from pathlib import PurePosixPath
 from urllib.parse import unquote
 
 from tools.docs_page import Heading, Page, Problem
-from tools.docs_quote import find_symbol
+from tools.docs_quote import MarkerError, find_symbol
 
 CHAPTER_PARTS = (
     "What you will build",
@@ -120,18 +120,25 @@ def check_figures(page: Page, files: Mapping[str, str | None]) -> Iterator[Probl
         else:
             text = "no picture follows this figure marker. Put it on the next line, or remove this."
             yield page.problem(match.start(), text)
-        source = files.get(path)
-        if source is None:
-            text = f"figure marker: there is no {path}. Correct the path (from the root)."
-            yield page.problem(match.start(), text)
-        elif find_symbol(source, function) is None:
-            text = f"figure marker: {path} has no {function!r}: renamed? Correct the marker."
-            yield page.problem(match.start(), text)
+        if wrong := _why_nothing_draws(path, function, files.get(path)):
+            yield page.problem(match.start(), f"figure marker: {wrong}")
     for offset, target, is_picture in _targets(page):
         remote = re.match(r"[a-z]+:", target)
         if is_picture and not remote and not named_at & {offset, offset - 1}:
             text = f"picture {target!r} does not say who draws it. Write <!-- figure: FILE FUNCTION"
             yield page.problem(offset, f"{text} --> on the line above.")
+
+
+def _why_nothing_draws(path: str, function: str, source: str | None) -> str:
+    """Returns what is wrong with the function a figure names, "" if it exists."""
+    if source is None:
+        return f"there is no {path}. Correct the path (from the root)."
+    try:
+        if find_symbol(source, function):
+            return ""
+    except MarkerError as error:
+        return str(error)
+    return f"{path} has no {function!r}: renamed? Correct the marker."
 
 
 def check_chapter(page: Page) -> tuple[list[Problem], list[str]]:

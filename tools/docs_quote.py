@@ -49,10 +49,19 @@ def quote(root: Path, path: str, symbol: str = "", option: str = "") -> tuple[st
 def find_symbol(text: str, symbol: str) -> ast.stmt | None:
     """Finds the statement that defines a dotted name in a module's source.
 
+    Raises:
+        MarkerError: the source is not valid Python.
+
     >>> find_symbol("class A:\\n    def f(self): ...", "A.f").lineno
     2
     """
-    body: list[ast.stmt] = ast.parse(text).body
+    try:
+        body: list[ast.stmt] = ast.parse(text).body
+    except SyntaxError as error:
+        raise MarkerError(
+            f"{symbol!r} cannot be looked up: line {error.lineno} of its file is not valid Python. "
+            "Mend the file first."
+        ) from None
     node: ast.stmt | None = None
     for part in symbol.split("."):
         node = next((child for child in body if part in _defined(child)), None)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 if (
     __name__ == "__main__" and __spec__ is None
-):  # started as a file: import from the repository root
+):  # started as a file: import from the root
     import pathlib
     import sys
 
