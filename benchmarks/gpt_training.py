@@ -4,8 +4,9 @@ Speed: ours, the textbook version and transformers' GPT2LMHeadModel train on the
 minibatches (no dropout, AdamW, clipping at 1). Each side has a process of its own, because ours
 changes how the C library keeps memory, and they take turns.
 
-Loss: the textbook version trains 2,000 steps on tinyshakespeare; the modern recipe then gets the same
-number of seconds, and after that shares of them, each a run of its own with its schedule fitted to it.
+Loss: the textbook version trains 2,000 steps on tinyshakespeare; the modern recipe then gets the
+same number of seconds, and after that shares of them, each a run of its own with its schedule
+fitted to it.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from torch import nn
 
 from benchmarks.textbook_gpt import TextbookGPT, textbook_lr, textbook_optimizer, textbook_step
 from benchmarks.timing import THREADS, alternate, prepare, ratio
-from gpt.gpt_model import GPT, GPTConfig, next_token_loss
+from gpt.gpt_config import GPTConfig
+from gpt.gpt_model import GPT, next_token_loss
 from gpt.text_data import TextData, WindowSampler, load_text_data
 from gpt.train_config import PRESETS
 from gpt.train_gpt import evaluate, train
@@ -36,8 +38,8 @@ from tutorial_kit.training import run_folder
 MEASURES = {
     "gpt.training.vs_transformers_4x128": "training tokens/s, 4x128 B12 T64, against transformers",
     "gpt.training.vs_transformers_6x384": "training tokens/s, 6x384 B32 T256, against transformers",
-    "gpt.training.vs_textbook_4x128": "training tokens/s, 4x128 B12 T64, against the textbook version",
-    "gpt.training.vs_textbook_6x384": "training tokens/s, 6x384 B32 T256, against the textbook version",
+    "gpt.training.vs_textbook_4x128": "training tokens/s, 4x128 B12 T64, against the textbook",
+    "gpt.training.vs_textbook_6x384": "training tokens/s, 6x384 B32 T256, against the textbook",
     "gpt.shakespeare.validation_loss": "tinyshakespeare, whole validation split in windows of 64, "
     "modern recipe after the textbook version's time for 2,000 steps",
     "gpt.shakespeare.textbook_loss": "the same, textbook version after 2,000 steps",
@@ -114,7 +116,7 @@ SIDES = {"ours": our_step, "textbook": plain_step, "transformers": their_step}
 
 
 def serve(side: str, size: str, pipe: Connection) -> None:
-    """Runs in a process of its own: does a round of steps for each message, answers with its seconds."""
+    """Runs in a process of its own: a round of steps for each message, its seconds as answer."""
     torch.set_num_threads(THREADS)
     layers, width, heads, minibatch, window, steps, _ = SIZES[size]
     step = SIDES[side](layers, width, heads, window)
@@ -163,7 +165,7 @@ def measure_speed(size: str) -> list[Result]:
 
 
 def train_textbook(data: TextData, seed: int) -> tuple[float, float]:
-    """Trains the textbook version; returns its loss in nats on the validation split, and its seconds."""
+    """Trains the textbook version; returns its validation loss in nats, and its seconds."""
     torch.manual_seed(seed)
     model = TextbookGPT(data.tokenizer.vocab_size, WINDOW, 128, 4, 4)
     optimizer = textbook_optimizer(model)

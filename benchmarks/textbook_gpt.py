@@ -1,10 +1,10 @@
 """GPT as textbooks print it: the yardstick that ``gpt/`` is measured against.
 
-The design is GPT-2's, the same as ``gpt``'s "gpt2" recipe, in the usual plain PyTorch: three separate
-projections, attention from elementary operations, torch's GELU, torch's default AdamW. Nothing is
-slowed down on purpose; nothing is tuned either. The training settings are those that popular small
-GPT repositories use on a CPU: lr 1e-3 to 1e-4 by a cosine, 100 warm-up steps, betas 0.9 and 0.99,
-weight decay 0.1, clipping at 1.
+The design is GPT-2's, the same as ``gpt``'s "gpt2" recipe, in the usual plain PyTorch: three
+separate projections, attention from elementary operations, torch's GELU, torch's default AdamW.
+Nothing is slowed down on purpose; nothing is tuned either. The training settings are those that
+popular small GPT repositories use on a CPU: lr 1e-3 to 1e-4 by a cosine, 100 warm-up steps, betas
+0.9 and 0.99, weight decay 0.1, clipping at 1.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class TextbookGPT(nn.Module):
 
 
 def textbook_optimizer(model: nn.Module) -> torch.optim.AdamW:
-    """AdamW as imported: torch's default implementation, one group for matrices, one for the rest."""
+    """AdamW as torch gives it: one group for matrices, one for the rest."""
     matrices = [p for p in model.parameters() if p.ndim >= 2]
     vectors = [p for p in model.parameters() if p.ndim < 2]
     groups = [

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from gpt.gpt_components import LAYER_NORM_EPS
-from gpt.gpt_model import GPT, RECIPES, GPTConfig
+from gpt.gpt_config import RECIPES, GPTConfig
+from gpt.gpt_model import GPT
 from tutorial_kit.byte_bpe import END_OF_TEXT, ByteBPE
 
 # What our GPT computes; a config that says otherwise would load and then give wrong numbers.

@@ -1,9 +1,9 @@
 """The parts of a GPT block, smallest first.
 
 Two designs share these classes. GPT-2 (Radford et al. 2019): LayerNorm, GELU, learned positions.
-The modern one: RMSNorm (Zhang & Sennrich 2019), rotary positions (Su et al. 2021), normalized queries
-and keys (Henry et al. 2020), squared ReLU (So et al. 2021) or SwiGLU (Shazeer 2020), grouped-query
-heads (Ainslie et al. 2023).
+The modern one: RMSNorm (Zhang & Sennrich 2019), rotary positions (Su et al. 2021), normalized
+queries and keys (Henry et al. 2020), squared ReLU (So et al. 2021) or SwiGLU (Shazeer 2020),
+grouped-query heads (Ainslie et al. 2023).
 
 Shapes: batch B, length T, cached length S >= T, width D, heads H, key/value heads G, head width K.
 """
@@ -11,48 +11,15 @@ Shapes: batch B, length T, cached length S >= T, width D, heads H, key/value hea
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gpt.elementwise import gelu, rms_norm, squared_relu
 from gpt.kv_cache import LayerCache
 
 LAYER_NORM_EPS = 1e-5  # GPT-2's
-RMS_NORM_EPS = 1e-6
-
-
-class RMSNormFunction(torch.autograd.Function):
-    """x / rms(x) with a hand-written gradient: torch's own is not fused on CPU and keeps more tensors."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        """Returns x / sqrt(mean(x^2) + eps) over the last dimension."""
-        mean_square = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_() / x.shape[-1]
-        scale = mean_square.add_(RMS_NORM_EPS).rsqrt_()
-        y = x * scale
-        ctx.save_for_backward(y, scale)
-        return y
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        """Removes the part of the gradient that points along y, then scales as the forward did."""
-        y, scale = ctx.saved_tensors
-        along = (gradient * y).mean(dim=-1, keepdim=True)
-        return torch.addcmul(gradient, y, along, value=-1).mul_(scale)
-
-
-def rms_norm(x: Tensor) -> Tensor:
-    """Divides each vector by its root mean square (Zhang & Sennrich 2019, eq. 4, without gain).
-
-    Args:
-        x: (..., D).
-
-    Returns:
-        (..., D), each vector of length about sqrt(D).
-    """
-    return RMSNormFunction.apply(x)  # type: ignore[no-any-return]
 
 
 class RMSNorm(nn.Module):
@@ -67,65 +34,13 @@ class RMSNorm(nn.Module):
         return rms_norm(x) * self.weight
 
 
-class GELUFunction(torch.autograd.Function):
-    """GELU's tanh form, written as x sigmoid(2 u): one exponential instead of a slow tanh, forward and back."""
-
-    CUBIC = 0.044715
-    SCALE = 2.0 * math.sqrt(2.0 / math.pi)
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        """Returns x sigmoid(SCALE (x + CUBIC x^3))."""
-        inner = (x * x).mul_(GELUFunction.SCALE * GELUFunction.CUBIC).add_(GELUFunction.SCALE)
-        gate = inner.mul_(x).sigmoid_()
-        ctx.save_for_backward(x, gate)
-        return x * gate
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        """Returns gradient * gate * (1 + x (1 - gate) inner'(x))."""
-        x, gate = ctx.saved_tensors
-        slope = (x * x).mul_(3.0 * GELUFunction.SCALE * GELUFunction.CUBIC).add_(GELUFunction.SCALE)
-        slope.mul_(x).mul_(1.0 - gate).add_(1.0)
-        return slope.mul_(gate).mul_(gradient)
-
-
-class SquaredReLUFunction(torch.autograd.Function):
-    """max(x, 0)^2, keeping one tensor for the gradient where autograd would keep two."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        """Returns max(x, 0)^2."""
-        positive = x.relu()
-        ctx.save_for_backward(positive)
-        return positive * positive
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        """Returns 2 max(x, 0) gradient."""
-        (positive,) = ctx.saved_tensors
-        return (gradient * positive).mul_(2.0)
-
-
-def gelu(x: Tensor) -> Tensor:
-    """GELU in GPT-2's tanh form: 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))).
-
-    Because 0.5 (1 + tanh u) = sigmoid(2u), this is x sigmoid(2u) (Hendrycks & Gimpel 2016, section 2).
-    """
-    return GELUFunction.apply(x)  # type: ignore[no-any-return]
-
-
-def squared_relu(x: Tensor) -> Tensor:
-    """max(x, 0)^2 (So et al. 2021, Primer, section 4.3)."""
-    return SquaredReLUFunction.apply(x)  # type: ignore[no-any-return]
-
-
 def rotary_table(max_len: int, d_head: int, base: float = 10_000.0) -> Tensor:
     """Cosine and sine of t w_j with w_j = base^(-2j/K) (Su et al. 2021, eq. 15).
 
     Returns:
-        (max_len, K/2, 2), float64: row t turns pair j of a head by the angle t w_j. Two real numbers
-        and not one complex, because casting a module to another type would drop imaginary parts.
+        (max_len, K/2, 2), float64: row t turns pair j of a head by the angle t w_j. Two real
+        numbers and not one complex, because casting a module to another type would drop imaginary
+        parts.
     """
     frequencies = base ** (-torch.arange(0, d_head, 2, dtype=torch.float64) / d_head)
     angles = torch.outer(torch.arange(max_len, dtype=torch.float64), frequencies)
@@ -135,8 +50,8 @@ def rotary_table(max_len: int, d_head: int, base: float = 10_000.0) -> Tensor:
 def rotate(x: Tensor, turns: Tensor) -> Tensor:
     """Turns each pair of numbers of a head by its position's angle (Su et al. 2021, eq. 34).
 
-    A pair (a, b) is read as the complex number a + bi, so that turning is one multiplication. The dot
-    product of a query at t and a key at s then depends on t - s alone.
+    A pair (a, b) is read as the complex number a + bi, so that turning is one multiplication. The
+    dot product of a query at t and a key at s then depends on t - s alone.
 
     Args:
         x: (B, T, heads, K).
@@ -166,7 +81,8 @@ def attend_written_out(
     """
     scores = (q / math.sqrt(q.shape[-1])) @ k.mT  # (B, H, T, S)
     if mask is not None:
-        # Half the most negative number: one cheap addition in place, and exp() makes exactly zero of it.
+        # Half the most negative number: one cheap addition in place, and exp() makes exactly zero
+        # of it.
         forbidden = torch.finfo(scores.dtype).min / 2
         scores += torch.zeros_like(mask, dtype=scores.dtype).masked_fill_(~mask, forbidden)
     weights = scores.softmax(dim=-1)  # (B, H, T, S)
@@ -194,7 +110,8 @@ def attend_fused(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: b
 def written_out_is_faster(q: Tensor) -> bool:
     """Tells which of the two ways to train with; `python -m benchmarks gpt.attention` measures it.
 
-    On CPU the fused kernel wins only when the (T, S) weights no longer fit into the processor's cache.
+    On CPU the fused kernel wins only when the (T, S) weights no longer fit into the processor's
+    cache.
     """
     return q.device.type == "cpu" and torch.is_grad_enabled() and q.shape[2] <= 128
 
@@ -202,8 +119,8 @@ def written_out_is_faster(q: Tensor) -> bool:
 class CausalSelfAttention(nn.Module):
     """Multi-head attention in which position t sees positions 0 .. t only.
 
-    ``n_kv_heads < n_heads`` shares each key/value head among H/G query heads, which shrinks the cache
-    by that factor (Ainslie et al. 2023).
+    ``n_kv_heads < n_heads`` shares each key/value head among H/G query heads, which shrinks the
+    cache by that factor (Ainslie et al. 2023).
     """
 
     def __init__(
@@ -228,7 +145,7 @@ class CausalSelfAttention(nn.Module):
 
         Args:
             x: (B, T, D).
-            mask: True means "may attend". (T, S): the causal mask, query t sees keys 0 .. S - T + t.
+            mask: True means "may attend". (T, S): causal, query t sees keys 0 .. S - T + t.
                 (B, 1, T, S): any mask. None: every query sees every key, right for one new token.
             turns: (T, 1, K/2, 2) or (B, T, 1, K/2, 2), the rotary table's rows for these
                 positions, or None.
@@ -265,7 +182,8 @@ class FeedForward(nn.Module):
     """Two matrices with a nonlinearity between them, applied to each position alone.
 
     "gelu": contract(gelu(expand(x))), GPT-2's. "relu2": the same with a squared ReLU. "swiglu":
-    contract(silu(gate(x)) * up(x)) (Shazeer 2020, eq. 6); ``expand`` holds gate and up side by side.
+    contract(silu(gate(x)) * up(x)) (Shazeer 2020, eq. 6); ``expand`` holds gate and up side by
+    side.
     """
 
     def __init__(self, d_model: int, d_ff: int, activation: str, *, bias: bool) -> None:
@@ -316,7 +234,7 @@ class Block(nn.Module):
         cache: LayerCache | None = None,
         need_weights: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
-        """(B, T, D) -> (B, T, D) and the attention weights or None; arguments as the attention's."""
+        """(B, T, D) -> (B, T, D), and the weights or None; arguments as the attention's."""
         mixed, weights = self.attention(self.attention_norm(x), mask, turns, cache, need_weights)
         x = x + self.dropout(mixed)  # (B, T, D)
         x = x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))  # (B, T, D)

@@ -1,16 +1,14 @@
 """GPT, assembled: embeddings, L blocks, a norm, a projection onto the vocabulary.
 
-One class, two recipes. Each difference is one field of ``GPTConfig``, so that an ablation can switch
-it alone; ``RECIPES`` names the two sets. Radford et al. 2019, section 2.3, is the source of "gpt2".
+One class, two recipes, described by ``GPTConfig`` (Radford et al. 2019, section 2.3, for "gpt2").
 
-Difference from GPT-2: no dropout on the attention weights (embeddings and residual branches have it).
+Difference from GPT-2: no dropout on the attention weights (embeddings and residual branches have
+it).
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -24,104 +22,8 @@ from gpt.gpt_components import (
     RMSNorm,
     rotary_table,
 )
+from gpt.gpt_config import GPTConfig
 from gpt.kv_cache import KVCache
-
-
-@dataclass(frozen=True)
-class GPTConfig:
-    """The shape and design of a GPT; the defaults are the "gpt2" recipe."""
-
-    vocab_size: int = 0  # tokens in the vocabulary, V; 0 means "take the tokenizer's"
-    max_len: int = 64  # tokens the model can see at once, the context window
-    d_model: int = 128  # width of the residual stream, D
-    n_heads: int = 4  # query heads, H
-    n_kv_heads: int = 4  # key/value heads, G; fewer than n_heads shares them
-    n_layers: int = 4  # blocks, L
-    d_ff: int = 512  # width inside the feed-forward, F
-    dropout: float = 0.0  # share of activations set to zero in training
-    norm: Literal["layernorm", "rmsnorm"] = "layernorm"  # which normalization
-    positions: Literal["learned", "rotary"] = "learned"  # how a token knows its place
-    activation: Literal["gelu", "relu2", "swiglu"] = "gelu"  # nonlinearity of the feed-forward
-    qk_norm: bool = False  # normalize queries and keys
-    bias: bool = True  # biases in the linear layers
-    tie_weights: bool = True  # the output projection is the token embedding
-    zero_init: bool = False  # projections onto the residual stream and the head start at zero
-    logit_cap: float = 0.0  # logits are kept within +-cap by a tanh; 0 means no cap
-
-    def __post_init__(self) -> None:
-        """Checks what the layers assume."""
-        for name in ("max_len", "d_model", "n_heads", "n_kv_heads", "n_layers", "d_ff"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} is not possible. Use 1 or more.")
-        if self.d_model % self.n_heads:
-            share = self.d_model / self.n_heads
-            near = max(1, round(share)) * self.n_heads
-            raise ValueError(
-                f"d_model={self.d_model} is not divisible by n_heads={self.n_heads}: each head would "
-                f"get {share:.4g} numbers. Use d_model={near}, or a number of heads that divides it."
-            )
-        if self.n_heads % self.n_kv_heads:
-            raise ValueError(
-                f"n_heads={self.n_heads} is not divisible by n_kv_heads={self.n_kv_heads}: each "
-                "key/value head serves the same number of query heads. Use a divisor of n_heads."
-            )
-        if self.positions == "rotary" and (self.d_model // self.n_heads) % 2:
-            raise ValueError(
-                f"heads of {self.d_model // self.n_heads} numbers cannot be rotated: rotary positions "
-                "turn pairs. Use an even d_model / n_heads, or positions=learned."
-            )
-        if not 0.0 <= self.dropout < 1.0:
-            raise ValueError(f"dropout={self.dropout} is no share. Use 0 or more and less than 1.")
-
-    @property
-    def d_head(self) -> int:
-        """Width of one head, K."""
-        return self.d_model // self.n_heads
-
-
-RECIPES: dict[str, dict[str, Any]] = {
-    "gpt2": {
-        "norm": "layernorm",
-        "positions": "learned",
-        "activation": "gelu",
-        "qk_norm": False,
-        "bias": True,
-        "tie_weights": True,
-        "zero_init": False,
-        "logit_cap": 0.0,
-    },
-    "modern": {
-        "norm": "rmsnorm",
-        "positions": "rotary",
-        "activation": "relu2",
-        "qk_norm": True,
-        "bias": False,
-        "tie_weights": False,
-        "zero_init": True,
-        "logit_cap": 15.0,
-    },
-}
-
-
-def parameter_count(config: GPTConfig) -> int:
-    """Returns the number of parameters by the closed formula of the chapter.
-
-    V D + [learned] max_len D + L (attention + feed-forward + two norms) + norm + [untied] V D.
-
-    >>> parameter_count(GPTConfig(vocab_size=50257, max_len=1024, d_model=768, n_heads=12,
-    ...     n_kv_heads=12, n_layers=12, d_ff=3072))
-    124439808
-    """
-    c, bias = config, int(config.bias)
-    d, qkv = c.d_model, c.d_model + 2 * c.n_kv_heads * c.d_head
-    expanded = 2 * c.d_ff if c.activation == "swiglu" else c.d_ff
-    norm = 2 * d if c.norm == "layernorm" else d
-    attention = (d + bias) * qkv + (d + bias) * d
-    feed_forward = (d + bias) * expanded + (c.d_ff + bias) * d
-    positions = c.max_len * d if c.positions == "learned" else 0
-    head = 0 if c.tie_weights else c.vocab_size * d
-    blocks = c.n_layers * (attention + feed_forward + 2 * norm)
-    return c.vocab_size * d + positions + blocks + norm + head
 
 
 class GPT(nn.Module):
@@ -186,8 +88,8 @@ class GPT(nn.Module):
         | head | the embedding (tied) | 0: all tokens equally likely at the start |
         | norm gains, biases | 1, 0 | 1, - |
 
-        The gpt2 column is the released code's (Radford et al. 2019): 2 L branches add to the residual
-        stream, so each starts smaller by sqrt(2 L) (section 2.3).
+        The gpt2 column is the released code's (Radford et al. 2019): 2 L branches add to the
+        residual stream, so each starts smaller by sqrt(2 L) (section 2.3).
         """
         c = self.config
         for name, parameter in self.named_parameters():
@@ -230,9 +132,9 @@ class GPT(nn.Module):
         """Runs the model and keeps every step by name, for pictures and for the shape ledger.
 
         Returns:
-            "tokens" (B, T); "embedding" (B, T, D); for layer i "attention.i" (B, H, T, T), the weights,
-            and "block.i" (B, T, D), the residual stream after it; "final_norm" (B, T, D); "logits"
-            (B, T, V).
+            "tokens" (B, T); "embedding" (B, T, D); for layer i "attention.i" (B, H, T, T), the
+            weights, and "block.i" (B, T, D), the residual stream after it; "final_norm" (B, T, D);
+            "logits" (B, T, V).
         """
         x, streams, weights = self._run(tokens, None, record=True)
         named = {"tokens": tokens, "embedding": streams[0]}
@@ -250,7 +152,7 @@ class GPT(nn.Module):
     def _run(
         self, tokens: Tensor, cache: KVCache | None, record: bool
     ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
-        """Everything up to the last block; ``record`` keeps the stream and the attention weights."""
+        """Everything up to the last block; ``record`` keeps the streams and the weights."""
         length = tokens.shape[1]
         past = cache.length if cache is not None else 0
         if past + length > self.config.max_len:

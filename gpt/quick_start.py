@@ -1,11 +1,11 @@
-"""GPT in about a minute, offline: data, tokens, baselines, training, held-out result, samples, pictures.
+"""GPT in about a minute, offline: data, baselines, training, held-out result, samples, pictures.
 
 The words that it prints are in ``texts/en.json``; the numbers are measured while you watch.
 """
 
 from __future__ import annotations
 
-if __name__ == "__main__" and __spec__ is None:  # started as a file: import from the repository root
+if __name__ == "__main__" and __spec__ is None:  # started as a file: import from the root
     import pathlib
     import sys
 
@@ -76,7 +76,9 @@ def draw(model: GPT, data: TextData, folder: Path) -> list[Path]:
     figures = folder / "figures"
     tokens = data.tokenizer.encode(PICTURED)[: model.config.max_len]
     return [
-        save_figure(training_curve_figure(folder / "metrics.jsonl"), figures / "training_curve.png"),
+        save_figure(
+            training_curve_figure(folder / "metrics.jsonl"), figures / "training_curve.png"
+        ),
         save_figure(attention_figure(model, data.tokenizer, tokens), figures / "attention.png"),
         save_figure(logit_lens_figure(model, data.tokenizer, tokens), figures / "logit_lens.png"),
         save_figure(model_diagram(model, "GPT"), figures / "structure.png"),
@@ -88,7 +90,9 @@ def build_parser() -> argparse.ArgumentParser:
     """Returns the command line."""
     parser = OneLineParser(description="GPT in about a minute, offline.")
     parser.add_argument("--preset", choices=["smoke", "quick"], default="quick", help="how long")
-    parser.add_argument("--device", default="auto", metavar="|".join(DEVICES), help="where to train")
+    parser.add_argument(
+        "--device", default="auto", metavar="|".join(DEVICES), help="where to train"
+    )
     parser.add_argument("--seed", type=int, default=0, help="initial weights and order of the data")
     return parser
 

@@ -1,13 +1,13 @@
 """The chapter's experiments: what each choice is worth, three seeds each, figures and results.
 
 ``python gpt/run_examples.py`` runs all of them; ``--only recipe`` runs one; a finished training is
-kept under ``outputs/gpt/experiments`` and not repeated. Every training is small (at most half a minute on
-two cores) and differs from the baseline in the named settings alone: same text, same steps.
+kept under ``outputs/gpt/experiments`` and not repeated. Every training is small (at most half a
+minute on two cores) and differs from the baseline in the named settings alone.
 """
 
 from __future__ import annotations
 
-if __name__ == "__main__" and __spec__ is None:  # started as a file: import from the repository root
+if __name__ == "__main__" and __spec__ is None:  # started as a file: import from the root
     import pathlib
     import sys
 
@@ -16,21 +16,29 @@ if __name__ == "__main__" and __spec__ is None:  # started as a file: import fro
 import argparse
 import hashlib
 import json
+import re
 import statistics
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from matplotlib.figure import Figure
 
-from gpt.generation import Sampling, generate, load_model
-from gpt.gpt_model import parameter_count
+from gpt.experiments import (
+    BASELINE,
+    EXPERIMENTS,
+    SHARES,
+    STRATEGIES,
+    distinct_share,
+    repeated_share,
+    variant_config,
+)
+from gpt.generation import generate, load_model
+from gpt.gpt_config import parameter_count
 from gpt.text_data import TextData, load_text_data
-from gpt.train_config import PRESETS, TrainConfig, apply_recipe
+from gpt.train_config import TrainConfig
 from gpt.train_gpt import train
-from tutorial_kit.config import config_to_dict, override
+from tutorial_kit.config import config_to_dict
 from tutorial_kit.console import OneLineParser, format_table, run_entry
 from tutorial_kit.plotting import PALETTE, new_figure, save_figure
 from tutorial_kit.results import Result, record
@@ -39,84 +47,32 @@ from tutorial_kit.training import run_folder, write_json
 SEEDS = (0, 1, 2)
 COMMAND = "python gpt/run_examples.py --only {}"
 
-BASELINE = replace(
-    override(PRESETS["quick"], {"max_len": 64}),
-    bpe_tokens=1024, batch_size=16, max_steps=300, eval_every=300, checkpoint_every=300,
-)  # fmt: skip
+
+def result_name(experiment: str, label: str) -> str:
+    """Returns the name of a result, such as "gpt.recipe.no_qk_norm"."""
+    return f"gpt.{experiment}." + re.sub(r"[^a-z0-9.]+", "_", label.lower())
 
 
-@dataclass(frozen=True)
-class Experiment:
-    """Trainings that differ from ``BASELINE`` in the named settings."""
-
-    question: str  # what it asks
-    variants: dict[str, dict[str, Any]]  # label -> settings that differ
-
-
-def _shape(d_model: int, n_layers: int, n_heads: int) -> dict[str, int]:
-    return {
-        "d_model": d_model, "n_layers": n_layers, "n_heads": n_heads, "n_kv_heads": n_heads,
-        "d_ff": 4 * d_model,
-    }  # fmt: skip
-
-
-EXPERIMENTS = {
-    "recipe": Experiment(
-        "What is each part of the modern recipe worth? Each row takes one away.",
-        {
-            "modern": {},
-            "LayerNorm": {"norm": "layernorm"},
-            "learned positions": {"positions": "learned"},
-            "GELU": {"activation": "gelu"},
-            "SwiGLU": {"activation": "swiglu", "d_ff": 344},
-            "no QK-norm": {"qk_norm": False},
-            "2 key/value heads": {"n_kv_heads": 2},
-            "tied embedding": {"tie_weights": True, "embedding_lr": 0.005},
-            "no zero init": {"zero_init": False},
-            "no logit cap": {"logit_cap": 0.0},
-            "AdamW": {"optimizer": "adamw", "lr": 3e-3},
-            "cosine schedule": {"schedule": "cosine"},
-            "gpt2": {"recipe": "gpt2"},
-        },
-    ),
-    "heads": Experiment(
-        "How many heads at equal width?",
-        {str(n): {"n_heads": n, "n_kv_heads": n} for n in (1, 2, 4, 8, 16)},
-    ),
-    "shape": Experiment(
-        "Deep or wide, at about the same number of parameters in the blocks?",
-        {"1 x 256": _shape(256, 1, 8), "2 x 176": _shape(176, 2, 4), "4 x 128": _shape(128, 4, 4),
-         "8 x 88": _shape(88, 8, 4), "16 x 64": _shape(64, 16, 2)},
-    ),
-    "context": Experiment(
-        "How much does a longer context help, at the same number of tokens a step?",
-        {str(n): {"max_len": n, "batch_size": 1024 // n} for n in (8, 16, 32, 64, 128, 256)},
-    ),
-}  # fmt: skip
 MEASURES = {
-    f"gpt.{name}.{label}": f"{experiment.question} {label}"
+    result_name(name, label): f"{experiment.question} {label}"
     for name, experiment in EXPERIMENTS.items()
     for label in experiment.variants
-}
-STRATEGIES = {
-    "greedy": Sampling(temperature=0.0),
-    "temperature 0.5": Sampling(temperature=0.5),
-    "temperature 0.8": Sampling(temperature=0.8),
-    "temperature 1": Sampling(),
-    "top-k 10": Sampling(top_k=10),
-    "top-k 50": Sampling(top_k=50),
-    "top-p 0.9": Sampling(top_p=0.9),
-    "min-p 0.1": Sampling(min_p=0.1),
-    "penalty 1.3": Sampling(repetition_penalty=1.3),
+} | {
+    result_name(f"sampling.{what}", label): f"{label}: {meaning}"
+    for label in STRATEGIES
+    for what, meaning in SHARES.items()
 }
 
 
-def variant_config(settings: dict[str, Any], seed: int) -> TrainConfig:
-    """Returns the baseline changed by an experiment's settings."""
-    config = replace(BASELINE, seed=seed)
-    if "recipe" in settings:
-        config = apply_recipe(config, settings["recipe"])
-    return override(config, settings)
+def figures_folder() -> Path:
+    """Returns where the figures go."""
+    return run_folder("gpt", "experiments") / "figures"
+
+
+def variant_folder(config: TrainConfig, data: TextData) -> Path:
+    """Returns the folder of one training; other settings or other text mean another folder."""
+    content = json.dumps([config_to_dict(config), data.n_bytes], sort_keys=True)
+    return run_folder("gpt", "experiments") / hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
 def run_variant(config: TrainConfig, data: TextData) -> dict[str, float]:
@@ -125,9 +81,7 @@ def run_variant(config: TrainConfig, data: TextData) -> dict[str, float]:
     Returns:
         "bits" per byte on the validation split, "seconds" of training, "parameters".
     """
-    settings = config_to_dict(config)
-    key = hashlib.sha256(json.dumps([settings, data.n_bytes], sort_keys=True).encode()).hexdigest()
-    folder = run_folder("gpt", "experiments") / key[:16]
+    folder = variant_folder(config, data)
     path = folder / "outcome.json"
     if path.is_file():
         return json.loads(path.read_text(encoding="utf-8"))  # type: ignore[no-any-return]
@@ -142,74 +96,136 @@ def run_variant(config: TrainConfig, data: TextData) -> dict[str, float]:
 
 
 def run_experiment(name: str, data: TextData, seeds: Sequence[int]) -> list[Result]:
-    """Trains all variants of an experiment; prints a table, saves the figure, returns the results."""
+    """Trains all variants of an experiment; prints a table, saves the figure."""
     experiment = EXPERIMENTS[name]
     rows, results = [], []
     for label, settings in experiment.variants.items():
         outcomes = [run_variant(variant_config(settings, seed), data) for seed in seeds]
         bits = [outcome["bits"] for outcome in outcomes]
-        spread = statistics.stdev(bits) if len(bits) > 1 else 0.0
-        seconds = statistics.mean(outcome["seconds"] for outcome in outcomes)
+        mean, spread = statistics.mean(bits), standard_deviation(bits)
+        seconds = [outcome["seconds"] for outcome in outcomes]
         parameters = int(outcomes[0]["parameters"])
-        rows.append((label, round(statistics.mean(bits), 4), round(spread, 4), round(seconds, 1), parameters))
+        rows.append((label, round(mean, 4), round(spread, 4), statistics.mean(seconds), parameters))
         results.append(
             Result(
-                f"gpt.{name}.{label}", statistics.mean(bits), "bits per byte", better="lower",
-                seeds=tuple(seeds), spread=spread, seconds=sum(o["seconds"] for o in outcomes),
-                command=COMMAND.format(name), note=label,
+                result_name(name, label), mean, "bits per byte", better="lower",
+                seeds=tuple(seeds), spread=spread, seconds=sum(seconds),
+                command=COMMAND.format(name), note=f"{label} ({parameters:,} parameters)",
             )
         )  # fmt: skip
     print(f"\n{experiment.question}")
-    print(format_table(["variant", "bits per byte", "spread", "seconds", "parameters"], rows))
-    figure = bars_figure(experiment.question, [(row[0], row[1], row[2]) for row in rows])
-    save_figure(figure, run_folder("gpt", "experiments") / "figures" / f"{name}.png")
+    shown = [(*row[:3], round(row[3], 1), row[4]) for row in rows]
+    print(format_table(["variant", "bits per byte", "spread", "seconds", "parameters"], shown))
+    save_figure(bars_figure(experiment.question, rows), figures_folder() / f"{name}.png")
     return results
 
 
-def bars_figure(question: str, rows: Sequence[tuple[str, float, float]]) -> Figure:
-    """Draws one bar a variant; the title states which one is best.
-
-    Args:
-        question: what the experiment asks.
-        rows: (label, mean bits per byte, standard deviation over the seeds).
-    """
-    best = min(rows, key=lambda row: row[1])
-    figure, axes = new_figure(width=7.0, height=1.2 + 0.35 * len(rows))
-    labels, means, spreads = zip(*rows, strict=True)
-    colors = [PALETTE[2] if row is best else PALETTE[0] for row in rows]
-    axes.barh(labels, means, xerr=spreads, color=colors, height=0.7)
-    axes.invert_yaxis()
-    low, high = min(means), max(means)
-    axes.set_xlim(max(0.0, low - 0.5 * (high - low) - 0.01), high + 0.1 * (high - low) + 0.01)
-    axes.set_xlabel("bits per byte of held-out text (lower is better; the axis does not start at 0)")
-    axes.set_title(f"{question}\nBest: {best[0]}, {best[1]:.3f} ± {best[2]:.3f}", loc="left")
-    return figure
-
-
 def run_sampling(data: TextData, seeds: Sequence[int]) -> list[Result]:
-    """Measures, for each way of choosing the next token, how varied and how repetitive its text is."""
-    config = variant_config({}, 0)
-    run_variant(config, data)
-    model, _ = load_model(_folder_of(config, data))
+    """Measures how varied and how repetitive the text of each sampling strategy is."""
+    run_variant(variant_config({}, 0), data)
+    model, _ = load_model(variant_folder(variant_config({}, 0), data))
     held_out = data.tokens["validation"]
     prompts = [held_out[start : start + 16].tolist() for start in range(0, 16_000, 1000)]
     rows, results = [], []
     for label, sampling in STRATEGIES.items():
-        distinct, repeated = [], []
-        for seed in seeds:
-            texts = generate(model, prompts, 96, sampling, seed=seed)
-            distinct.append(distinct_share(texts, 2))
-            repeated.append(100 - distinct_share(texts, 4, within=True))
-        rows.append((label, round(statistics.mean(distinct), 1), round(statistics.mean(repeated), 1)))
-        for what, values, better in (("distinct", distinct, "higher"), ("repeated", repeated, "lower")):
+        texts = [generate(model, prompts, 96, sampling, seed=seed) for seed in seeds]
+        shares = {
+            "distinct": [distinct_share(batch) for batch in texts],
+            "repeated": [repeated_share(batch) for batch in texts],
+        }
+        rows.append((label, *(statistics.mean(values) for values in shares.values())))
+        for what, values in shares.items():
             results.append(
                 Result(
-                    f"gpt.sampling.{what}.{label}", statistics.mean(values), "%", better=better,
-                    seeds=tuple(seeds), spread=statistics.stdev(values) if len(values) > 1 else 0.0,
-                    command=COMMAND.format("sampling"), note=label,
+                    result_name(f"sampling.{what}", label), statistics.mean(values), "%",
+                    better="higher" if what == "distinct" else "lower", seeds=tuple(seeds),
+                    spread=standard_deviation(values), command=COMMAND.format("sampling"),
+                    note=f"{label}: {SHARES[what]}",
                 )
             )  # fmt: skip
     print("\nHow varied, and how repetitive, is what each strategy writes?")
-    print(format_table(["strategy", "distinct 2-grams %", "repeated 4-grams %"], rows))
-    save_figure(sampling_figure(rows), run_folder("gpt", "experiments") / "figures" / "sampling.png")
+    shown = [(label, round(a, 1), round(b, 1)) for label, a, b in rows]
+    print(format_table(["strategy", *SHARES.values()], shown))
+    save_figure(sampling_figure(rows), figures_folder() / "sampling.png")
     return results
+
+
+def standard_deviation(values: Sequence[float]) -> float:
+    """Returns the sample standard deviation over the seeds; 0 for a single one."""
+    return statistics.stdev(values) if len(values) > 1 else 0.0
+
+
+def bars_figure(question: str, rows: Sequence[tuple[str, float, float, float, int]]) -> Figure:
+    """Draws one bar a variant; the title states which one is best.
+
+    Args:
+        question: what the experiment asks.
+        rows: (label, mean bits per byte, standard deviation, seconds, parameters).
+    """
+    best = min(rows, key=lambda row: row[1])
+    figure, axes = new_figure(width=7.0, height=1.3 + 0.33 * len(rows))
+    labels, means, spreads = [[row[i] for row in rows] for i in range(3)]
+    colors = [PALETTE[2] if row is best else PALETTE[0] for row in rows]
+    axes.barh(labels, means, xerr=spreads, color=colors, height=0.7)
+    axes.invert_yaxis()
+    low, high = min(means), max(means)
+    axes.set_xlim(max(0.0, low - 0.3 * (high - low) - 0.01), high + 0.1 * (high - low) + 0.01)
+    axes.set_xlabel("bits per byte of held-out text, lower is better (axis cut off)")
+    axes.set_title(f"{question}\nBest: {best[0]}, {best[1]:.3f} ± {best[2]:.3f}", loc="left")
+    return figure
+
+
+def sampling_figure(rows: Sequence[tuple[str, float, float]]) -> Figure:
+    """Draws repetition against variety, one point a strategy.
+
+    Args:
+        rows: (label, distinct pairs in percent, repeated 4-grams in percent).
+    """
+    figure, axes = new_figure(width=7.0, height=4.5)
+    for index, (label, distinct, repeated) in enumerate(rows):
+        axes.scatter(distinct, repeated, color=PALETTE[index % len(PALETTE)], s=40)
+        axes.annotate(f" {label}", (distinct, repeated), fontsize=9)
+    most = max(rows, key=lambda row: row[2])
+    axes.set_xlabel("token pairs that are distinct (%)")
+    axes.set_ylabel("4-grams already written in the same text (%)")
+    axes.set_title(f"{most[0]} repeats itself most: {most[2]:.0f} % of its 4-grams", loc="left")
+    return figure
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Returns the command line."""
+    parser = OneLineParser(description="Run the experiments of GPT's chapter.")
+    names = [*EXPERIMENTS, "sampling"]
+    parser.add_argument("--only", metavar="NAME", help=f"{', '.join(names)}, or a result's name")
+    parser.add_argument("--preset", choices=["smoke", "standard"], default="standard",
+                        help="smoke: a few steps of everything, nothing is recorded")  # fmt: skip
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS), help="at least three")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> list[Result]:
+    """Runs the experiments, prints their tables, saves figures and results."""
+    args = build_parser().parse_args(argv)
+    names = [*EXPERIMENTS, "sampling"]
+    if args.only:
+        wanted = args.only.removeprefix("gpt.").split(".")[0]
+        if wanted not in names:
+            raise ValueError(
+                f"--only {args.only}: there is no such experiment. Use one of {', '.join(names)}."
+            )
+        names = [wanted]
+    smoke = args.preset == "smoke"
+    if smoke:
+        args.seeds = args.seeds[:1]
+    data = load_text_data(BASELINE.dataset, BASELINE.tokenizer, BASELINE.bpe_tokens)
+    results: list[Result] = []
+    for name in names:
+        run = run_sampling if name == "sampling" else partial(run_experiment, name)
+        results += run(data, args.seeds)
+        if not smoke:
+            record("gpt", results)
+    return results
+
+
+if __name__ == "__main__":
+    run_entry(main)

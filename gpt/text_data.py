@@ -99,9 +99,9 @@ def _tokenize(
 def read_splits(source: str) -> dict[str, str]:
     """Returns the training, validation and test text of a source.
 
-    "documentation" is split by module and "wikitext2" by article. "tinyshakespeare" is split as everyone
-    does: the first 90 % train, the rest is validation; it has no test text. A file gives its first 90 %
-    to training and 5 % each to validation and test.
+    "documentation" is split by module, "wikitext2" by article. "tinyshakespeare" is split as is
+    usual: the first 90 % train, the rest is validation; it has no test text. A file gives its first
+    90 % to training and 5 % each to validation and test.
     """
     readers: dict[str, Callable[[], dict[str, str]]] = {
         "documentation": _read_documentation,
@@ -137,8 +137,8 @@ def read_text_file(path: Path) -> str:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(
-            f"{path} is not UTF-8: byte {raw[error.start]:#04x} at position {error.start} starts no "
-            "character. Convert it, for example with iconv -f GB18030 -t UTF-8."
+            f"{path} is not UTF-8: byte {raw[error.start]:#04x} at position {error.start} starts "
+            "no character. Convert it, for example with iconv -f GB18030 -t UTF-8."
         ) from None
 
 

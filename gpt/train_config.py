@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from gpt.gpt_model import RECIPES, GPTConfig
+from gpt.gpt_config import RECIPES, GPTConfig
 from tutorial_kit.config import config_parser, override, read_config
 from tutorial_kit.device import DEVICES
 

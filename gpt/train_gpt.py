@@ -7,9 +7,7 @@ stopped or killed run left off, bit for bit (CPU, same threads, without a time b
 
 from __future__ import annotations
 
-if (
-    __name__ == "__main__" and __spec__ is None
-):  # started as a file: import from the repository root
+if __name__ == "__main__" and __spec__ is None:  # started as a file: import from the root
     import pathlib
     import sys
 
@@ -27,7 +25,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from gpt.generation import Sampling, generate_text
-from gpt.gpt_model import GPT, next_token_loss, parameter_count
+from gpt.gpt_config import parameter_count
+from gpt.gpt_model import GPT, next_token_loss
 from gpt.text_data import TextData, load_text_data
 from gpt.train_config import TrainConfig, build_parser, config_from_args
 from gpt.train_state import TrainState
@@ -59,8 +58,8 @@ class TrainResult:
 def evaluate(model: nn.Module, tokens: Tensor, window: int, device: torch.device) -> float:
     """Mean cross-entropy over a whole split, in nats per token.
 
-    The split is cut into windows that do not overlap, so a token has between 0 and window - 1 tokens
-    of context; every token but the first is scored exactly once.
+    The split is cut into windows that do not overlap, so a token has between 0 and window - 1
+    tokens of context; every token but the first is scored exactly once.
 
     Args:
         model: tokens (B, T) -> logits (B, T, V).
@@ -161,7 +160,7 @@ def train(
 
 
 class _Reporter:
-    """What the loop tells and keeps: progress bar, evaluation line with a sample, log, checkpoints."""
+    """What the loop tells and keeps: bar, evaluation line with a sample, log, checkpoints."""
 
     def __init__(self, state: TrainState, folder: Path, resume: bool) -> None:
         self.state, self.folder = state, folder
@@ -187,7 +186,7 @@ class _Reporter:
             self.bar.update(self.state.share_done - self.bar.n)
 
     def evaluate(self) -> None:
-        """Scores the whole validation split, prints one aligned line and one sample, keeps the best."""
+        """Scores the whole validation split, prints one line and one sample, keeps the best."""
         state = self.state
         train_loss = state.loss_sum / max(1, state.loss_count)
         state.loss_sum, state.loss_count = 0.0, 0

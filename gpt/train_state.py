@@ -1,8 +1,8 @@
 """Everything a training run consists of at one moment, and how it is saved and brought back.
 
-What must be in a checkpoint for the resumed run to equal the uninterrupted one bit for bit: weights,
-the optimizers' memories, the step, the position in the data, every random generator, and the running
-sum of the losses since the last log line.
+What must be in a checkpoint for the resumed run to equal the uninterrupted one bit for bit:
+weights, the optimizers' memories, the step, the position in the data, every random generator, and
+the running sum of the losses since the last log line.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class TrainState:
         return factor
 
     def minibatch(self) -> tuple[Tensor, Tensor]:
-        """Returns this process's share of the next minibatch, inputs and targets (B / processes, T)."""
+        """Returns this process's share of the next minibatch: inputs and targets."""
         x, y = self.sampler.next_batch()
         mine = slice(self.group.rank, None, self.group.count)
         return x[mine].to(self.group.device), y[mine].to(self.group.device)
@@ -146,7 +146,7 @@ class TrainState:
             setattr(self, name, state[name])
 
     def _check_settings(self, saved: dict[str, Any], path: Path) -> None:
-        """Raises ValueError if the checkpoint's settings differ where a resumed run would change."""
+        """Refuses settings that differ where a resumed run would change."""
         here = config_to_dict(self.config)
         may_differ = {"max_steps", "budget_minutes", "eval_every", "checkpoint_every", "threads"}
         pairs = [(name, saved["model"].get(name), value) for name, value in here["model"].items()]
@@ -154,7 +154,7 @@ class TrainState:
         for name, old, new in pairs:
             if name not in may_differ and old != new:
                 raise ValueError(
-                    f"cannot resume {path}: it was trained with {name}={old}, this command asks for "
-                    f"{new}, and the result would be neither. Resume with the same settings, or start "
-                    "a new --run."
+                    f"cannot resume {path}: it was trained with {name}={old}, this command asks "
+                    f"for {new}, and the result would be neither. Resume with the same settings, "
+                    "or start a new --run."
                 )

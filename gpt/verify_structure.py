@@ -6,9 +6,7 @@
 
 from __future__ import annotations
 
-if (
-    __name__ == "__main__" and __spec__ is None
-):  # started as a file: import from the repository root
+if __name__ == "__main__" and __spec__ is None:  # started as a file: import from the root
     import pathlib
     import sys
 
@@ -23,7 +21,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gpt.gpt_components import LAYER_NORM_EPS, attend_fused, attend_written_out, rotary_table
-from gpt.gpt_model import GPT, RECIPES, GPTConfig, next_token_loss, parameter_count
+from gpt.gpt_config import RECIPES, GPTConfig, parameter_count
+from gpt.gpt_model import GPT, next_token_loss
 from tutorial_kit.console import OneLineParser, format_table, run_entry
 
 MEANINGS = {
@@ -122,7 +121,8 @@ def check_torch_layer() -> float:
     }
     weights = block.state_dict()
     reference.load_state_dict(
-        {theirs + kind: weights[ours + kind] for theirs, ours in names.items() for kind in ("weight", "bias")}
+        {theirs + kind: weights[ours + kind] for theirs, ours in names.items() for kind in
+        ("weight", "bias")}
     )  # fmt: skip
     x, causal = (
         torch.randn(2, 9, config.d_model, dtype=torch.float64),

@@ -9,17 +9,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gpt.elementwise import gelu, rms_norm, squared_relu
 from gpt.gpt_components import (
     CausalSelfAttention,
     FeedForward,
     RMSNorm,
     attend_fused,
     attend_written_out,
-    gelu,
-    rms_norm,
     rotary_table,
     rotate,
-    squared_relu,
 )
 
 

@@ -9,11 +9,14 @@ import pytest
 import torch
 
 from gpt.gpt_components import CausalSelfAttention
-from gpt.gpt_model import GPT, RECIPES, GPTConfig, next_token_loss, parameter_count
+from gpt.gpt_config import RECIPES, GPTConfig, parameter_count
+from gpt.gpt_model import GPT, next_token_loss
 from gpt.verify_structure import CHECKS, main, small_model, trace
 
 
-@pytest.mark.parametrize(("check", "tolerance"), CHECKS, ids=lambda item: getattr(item, "__name__", ""))
+@pytest.mark.parametrize(
+    ("check", "tolerance"), CHECKS, ids=lambda item: getattr(item, "__name__", "")
+)
 def test_structure(check: Callable[[], float], tolerance: float) -> None:
     assert check() <= tolerance
 

@@ -9,7 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from gpt.gpt_model import GPT, RECIPES, GPTConfig
+from gpt.gpt_config import RECIPES, GPTConfig
+from gpt.gpt_model import GPT
 from gpt.pretrained import load_gpt2_folder, save_gpt2_folder
 from tutorial_kit import PROJECT_ROOT
 from tutorial_kit.byte_bpe import END_OF_TEXT, ByteBPE

@@ -13,17 +13,34 @@ from pathlib import Path
 import pytest
 import torch
 
-from gpt.gpt_model import GPT, GPTConfig
+from gpt.gpt_config import GPTConfig
+from gpt.gpt_model import GPT
 from gpt.train_config import PRESETS, build_parser, config_from_argv
 from gpt.train_gpt import evaluate, main
 from tutorial_kit import PROJECT_ROOT
 from tutorial_kit.checkpoints import load_checkpoint
 from tutorial_kit.training import read_metrics
 
-SMALL = (
-    "--preset smoke --tokenizer characters --max-len 16 --d-model 16 --d-ff 32 --batch-size 4 "
-    "--dropout 0.1 --threads 1 --device cpu"
-).split()
+SMALL = [
+    "--preset",
+    "smoke",
+    "--tokenizer",
+    "characters",
+    "--max-len",
+    "16",
+    "--d-model",
+    "16",
+    "--d-ff",
+    "32",
+    "--batch-size",
+    "4",
+    "--dropout",
+    "0.1",
+    "--threads",
+    "1",
+    "--device",
+    "cpu",
+]
 
 
 @pytest.fixture
@@ -56,7 +73,9 @@ def command(text: str, run: str, *more: str) -> list[str]:
 def test_it_learns_and_writes_what_it_promises(
     text: str, recipe: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    result = main(command(text, recipe, "--recipe", recipe, "--max-steps", "150", "--eval-every", "50"))
+    result = main(
+        command(text, recipe, "--recipe", recipe, "--max-steps", "150", "--eval-every", "50")
+    )
     rows = read_metrics(result.folder / "metrics.jsonl")
     assert [row["step"] for row in rows] == [50, 100, 150]
     assert rows[-1]["validation_loss"] < 1.2 < 2.5 < rows[0]["train_loss"] + 1.0
@@ -76,7 +95,16 @@ def test_same_seed_same_weights_other_seed_other_weights(text: str) -> None:
 
 @pytest.mark.parametrize("recipe", ["gpt2", "modern"])
 def test_resume_equals_uninterrupted(text: str, recipe: str) -> None:
-    extra = ["--recipe", recipe, "--max-steps", "12", "--eval-every", "5", "--checkpoint-every", "4"]
+    extra = [
+        "--recipe",
+        recipe,
+        "--max-steps",
+        "12",
+        "--eval-every",
+        "5",
+        "--checkpoint-every",
+        "4",
+    ]
     whole = main(command(text, "whole", *extra))
     # Stop after 8 steps by asking for an interrupt from within, as Ctrl-C does.
     script = (
@@ -96,8 +124,8 @@ def test_resume_equals_uninterrupted(text: str, recipe: str) -> None:
     parts = main(command(text, "parts", *extra, "--resume"))
     assert_equal(weights("whole"), weights("parts"))
     losses = [
-        [(r["step"], r["train_loss"], r["validation_loss"]) for r in read_metrics(x.folder / "metrics.jsonl")]
-        for x in (whole, parts)
+        [[row[k] for k in ("step", "train_loss", "validation_loss")] for row in read_metrics(path)]
+        for path in (run.folder / "metrics.jsonl" for run in (whole, parts))
     ]  # fmt: skip
     assert losses[0] == losses[1]
 
@@ -146,7 +174,8 @@ def test_two_processes_give_the_one_process_run(text: str) -> None:
     subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
          "-m", "gpt.train_gpt", *command(text, "two", *extra)],
-        cwd=PROJECT_ROOT, check=True, capture_output=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
+        cwd=PROJECT_ROOT, check=True, capture_output=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     one, two = weights("one"), weights("two")
     for name in one:
@@ -166,7 +195,9 @@ def test_accumulation_gives_the_same_gradient(text: str) -> None:
 
 def test_evaluation_scores_every_token_once_and_does_not_disturb() -> None:
     torch.manual_seed(0)
-    model = GPT(GPTConfig(vocab_size=11, max_len=8, d_model=16, n_heads=2, n_kv_heads=2, dropout=0.5))
+    model = GPT(
+        GPTConfig(vocab_size=11, max_len=8, d_model=16, n_heads=2, n_kv_heads=2, dropout=0.5)
+    )
     tokens = torch.randint(11, (30,))
     model.train()
     state = torch.get_rng_state()
@@ -219,7 +250,9 @@ def test_impossible_settings(argv: list[str], text: str) -> None:
 
 
 def test_recipe_replaces_the_presets_and_flags_replace_both() -> None:
-    config, _ = config_from_argv("--preset standard --recipe gpt2 --norm rmsnorm".split())
+    config, _ = config_from_argv(["--preset", "standard", "--recipe", "gpt2", "--norm", "rmsnorm"])
     assert config.optimizer == "adamw" and config.model.positions == "learned"
-    assert config.model.norm == "rmsnorm" and config.model.d_model == PRESETS["standard"].model.d_model
+    assert (
+        config.model.norm == "rmsnorm" and config.model.d_model == PRESETS["standard"].model.d_model
+    )
     assert "--muon-lr" in build_parser().format_help()

@@ -1,7 +1,7 @@
 """Checkpoints: tensors and plain types in one file that is either whole or not there.
 
-Written to a temporary file, flushed, renamed; read with ``weights_only=True``, so that a file from a
-stranger cannot run code. A checkpoint holds everything a run needs to go on bit for bit: config,
+Written to a temporary file, flushed, renamed; read with ``weights_only=True``, so that a file from
+a stranger cannot run code. A checkpoint holds everything a run needs to go on bit for bit: config,
 weights, optimizer, step, random states, position in the data, history.
 """
 
@@ -60,8 +60,8 @@ def load_checkpoint(path: Path, *, family: str) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is truncated, not a checkpoint, refused as unsafe, of another family, or
-            written by a newer version.
+        ValueError: the file is truncated, not a checkpoint, refused as unsafe, of another family,
+            or written by a newer version.
     """
     path = Path(path)
     if path.is_dir():
@@ -80,13 +80,14 @@ def load_checkpoint(path: Path, *, family: str) -> dict[str, Any]:
     except (RuntimeError, EOFError, OSError, KeyError, ValueError, AttributeError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ValueError(
-            f"{path} cannot be read as a checkpoint ({path.stat().st_size:,} bytes; {reason}): it is "
-            "truncated or another kind of file. Use best.pt or last.pt of a run that ended well."
+            f"{path} cannot be read as a checkpoint ({path.stat().st_size:,} bytes; {reason}): it "
+            "is truncated or another kind of file. Use best.pt or last.pt of a run that ended well."
         ) from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ValueError(
             f"{path} holds tensors, but it is not a checkpoint of this project: its format mark is "
-            "missing. Weights in the Hugging Face format are loaded by the family's pretrained module."
+            "missing. Weights in the Hugging Face format are loaded by the family's pretrained "
+            "module."
         )
     if content["version"] > VERSION:
         raise ValueError(

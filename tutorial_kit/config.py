@@ -34,7 +34,8 @@ def config_parser(
         description: what the script does, in one sentence.
 
     Returns:
-        A parser with ``--preset`` and one flag per field. An error prints one line and exits with 2.
+        A parser with ``--preset`` and one flag per field. An error prints one line and exits with
+        2.
 
     Raises:
         TypeError: two fields have the same name, or a field's type has no flag.
@@ -70,7 +71,7 @@ def read_config(
 
 
 def override(config: Config, values: Mapping[str, Any]) -> Config:
-    """Returns a copy of ``config`` in which fields named in ``values`` (nested too) are replaced."""
+    """Returns a copy of ``config`` with the fields named in ``values`` replaced, nested ones too."""
     changes: dict[str, Any] = {}
     for field in dataclasses.fields(config):  # type: ignore[arg-type]
         current = getattr(config, field.name)

@@ -30,8 +30,8 @@ class OneLineParser(argparse.ArgumentParser):
 def run_entry(main: Callable[[], object]) -> NoReturn:
     """Runs a script's ``main`` and leaves with its exit code.
 
-    A ``ValueError`` or ``OSError`` is a mistake that its text explains: it is printed as one line and
-    the exit code is 2. Set ``LLM_TUTORIAL_DEBUG=1`` to see the traceback instead.
+    A ``ValueError`` or ``OSError`` is a mistake that its text explains: it is printed as one line
+    and the exit code is 2. Set ``LLM_TUTORIAL_DEBUG=1`` to see the traceback instead.
 
     Args:
         main: takes no argument; an ``int`` it returns is the exit code, anything else counts as 0.
@@ -53,7 +53,7 @@ def run_entry(main: Callable[[], object]) -> NoReturn:
 
 
 def one_line(error: BaseException) -> str:
-    """Returns an exception's text with its line breaks folded; its type's name if it has no text."""
+    """Returns an exception's text with line breaks folded, or its type's name if it has none."""
     return " ".join(str(error).split()) or type(error).__name__
 
 
@@ -84,10 +84,10 @@ def format_table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> st
 
 
 def progress(total: int | float, description: str, unit: str) -> Any:
-    """Returns a progress bar with ``update(n)``, ``set_postfix(**values)``, ``close()`` and ``with``.
+    """Returns a progress bar with ``update(n)``, ``set_postfix(**values)`` and ``close()``.
 
-    On a terminal this is tqdm's bar: done, rate, time left. Elsewhere (a pipe, a log file) it prints
-    at most one line every ten seconds, so that logs stay readable.
+    On a terminal this is tqdm's bar: done, rate, time left. Elsewhere (a pipe, a log file) it
+    prints at most one line every ten seconds, so that logs stay readable.
 
     Args:
         total: how many units there are.

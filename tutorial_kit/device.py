@@ -1,7 +1,7 @@
 """Which device to use, how to seed it, and what machine this is.
 
-Determinism: on CPU with a fixed thread count a run repeats bit for bit. On CUDA and MPS some kernels
-add in an order that changes from run to run, so only the first digits repeat.
+Determinism: on CPU with a fixed thread count a run repeats bit for bit. On CUDA and MPS some
+kernels add in an order that changes from run to run, so only the first digits repeat.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ def seed_everything(seed: int) -> None:
 def keep_freed_memory() -> bool:
     """Asks glibc to keep large freed buffers instead of returning them to the kernel.
 
-    A training step on CPU frees and asks for the same large buffers again and again; by default each
-    one is unmapped and mapped anew, and the kernel must clear every page. Two thresholds of
+    A training step on CPU frees and asks for the same large buffers again and again; by default
+    each one is unmapped and mapped anew, and the kernel must clear every page. Two thresholds of
     ``mallopt(3)`` stop that. Costs: the process keeps its peak memory until it ends.
 
     Returns:

@@ -1,8 +1,8 @@
 """The few lines that let a training script run unchanged under ``torchrun``.
 
-``torchrun --nproc-per-node 2 gpt/train_gpt.py`` starts two processes that differ in their rank. Each
-takes its share of every batch, and DistributedDataParallel averages the gradients (gloo on CPU, nccl
-on CUDA). Started plainly, there is one process of rank 0 and nothing is set up.
+``torchrun --nproc-per-node 2 gpt/train_gpt.py`` starts two processes that differ in their rank.
+Each takes its share of every batch, and DistributedDataParallel averages the gradients (gloo on
+CPU, nccl on CUDA). Started plainly, there is one process of rank 0 and nothing is set up.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Processes:
 
 @contextmanager
 def processes(device: torch.device) -> Iterator[Processes]:
-    """Joins the other processes that torchrun has started, if it has, and leaves them at the end."""
+    """Joins the other processes that torchrun has started, if it has; leaves them at the end."""
     count = int(os.environ.get("WORLD_SIZE", "1"))
     rank = int(os.environ.get("RANK", "0"))
     if device.type == "cuda" and count > 1:

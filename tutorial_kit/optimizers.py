@@ -25,8 +25,9 @@ NEWTON_SCHULZ = (
 def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Splits parameters into matrices, which decay, and vectors (gains, biases), which do not.
 
-    Decaying a LayerNorm gain towards zero would shrink what the layer lets through, which is not what
-    weight decay is for (Brown et al. 2020, appendix B, decay all weights; GPT-2's successors do not).
+    Decaying a LayerNorm gain towards zero would shrink what the layer lets through, which is not
+    what weight decay is for (Brown et al. 2020, appendix B, decay all weights; GPT-2's successors
+    do not).
     """
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     return [
@@ -43,8 +44,8 @@ def fused_adamw(
 ) -> torch.optim.AdamW:
     """AdamW (Loshchilov & Hutter 2019) whose whole update is one pass over each tensor.
 
-    torch's default loops over the parameters with a dozen small operations each; ``fused=True`` has a
-    CPU kernel too, which is seldom used. MPS and old builds without it fall back to the default.
+    torch's default loops over the parameters with a dozen small operations each; ``fused=True`` has
+    a CPU kernel too, which is seldom used. MPS and old builds without it fall back to the default.
     """
     groups = list(groups)
     devices = {parameter.device.type for group in groups for parameter in group["params"]}

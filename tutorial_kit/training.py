@@ -92,8 +92,8 @@ def check_loss(loss: float, step: int, resume_from: Path | None = None) -> None:
         return
     last = f" The last good checkpoint is {resume_from}." if resume_from else ""
     raise ValueError(
-        f"the loss is {loss} at step {step}: the updates have grown too large, and every later step "
-        f"would be NaN. Lower the learning rate or lengthen the warm-up.{last}"
+        f"the loss is {loss} at step {step}: the updates have grown too large, and every later "
+        f"step would be NaN. Lower the learning rate or lengthen the warm-up.{last}"
     )
 
 
@@ -134,9 +134,9 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 
 class InterruptGuard:
-    """Turns the first Ctrl-C into a request to stop after the current step; the second one stops at once.
+    """Makes of the first Ctrl-C a request to stop after the current step; the second stops at once.
 
-    Use: ``with InterruptGuard() as guard:`` and, after each step, ``if guard.requested: save, leave``.
+    Use: ``with InterruptGuard() as guard:``; after each step look at ``guard.requested``.
     """
 
     def __init__(self) -> None:
