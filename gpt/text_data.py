@@ -52,8 +52,8 @@ def load_text_data(source: str, tokenizer: TokenizerName, vocab_size: int) -> Te
     """Reads, splits and tokenizes a text; the tokens are cached, because a BPE takes seconds.
 
     Args:
-        source: "documentation", "tinyshakespeare", "wikitext2", "documentation-small" (the standard
-            library only, for smoke tests), or a file's path.
+        source: "documentation", "tinyshakespeare", "wikitext2", "documentation-small" (numpy's
+            alone, for smoke tests), or a file's path.
         tokenizer: "characters", or "bpe": a byte-level BPE trained on the training split.
         vocab_size: tokens of the BPE; the characters decide their own number.
 
@@ -105,7 +105,7 @@ def read_splits(source: str) -> dict[str, str]:
     """
     readers: dict[str, Callable[[], dict[str, str]]] = {
         "documentation": _read_documentation,
-        "documentation-small": lambda: _read_documentation(("python",)),
+        "documentation-small": lambda: _read_documentation(("numpy",)),
         "tinyshakespeare": _read_tinyshakespeare,
         "wikitext2": _read_wikitext2,
     }
@@ -142,8 +142,8 @@ def read_text_file(path: Path) -> str:
         ) from None
 
 
-def _read_documentation(libraries: tuple[str, ...] | None = None) -> dict[str, str]:
-    corpus = documentation_corpus(libraries)
+def _read_documentation(only: tuple[str, ...] = ()) -> dict[str, str]:
+    corpus = documentation_corpus(only)
     return {split: corpus.text(split) for split in SPLITS}
 
 

@@ -71,7 +71,7 @@ def read_config(
 
 
 def override(config: Config, values: Mapping[str, Any]) -> Config:
-    """Returns a copy of ``config`` with the fields named in ``values`` replaced, nested ones too."""
+    """Returns a copy of ``config`` with fields named in ``values`` replaced, nested ones too."""
     changes: dict[str, Any] = {}
     for field in dataclasses.fields(config):  # type: ignore[arg-type]
         current = getattr(config, field.name)

@@ -101,17 +101,24 @@ class DocumentationCorpus:
         return result
 
 
-def documentation_corpus() -> DocumentationCorpus:
+def documentation_corpus(only: tuple[str, ...] = ()) -> DocumentationCorpus:
     """Returns the corpus: from memory, from the cache file, or built anew (some 15 seconds).
 
     Building shows its progress and ends with the statistics. A library that is not installed is
     left out and said. A damaged cache file is replaced; where none can be written, a line says so
     and the corpus is built each time.
 
+    Args:
+        only: names of the libraries to read, such as ("numpy",), for tests that must be quick; none
+            means all.
+
     Raises:
         FileNotFoundError: no library's source was found, not even the standard library's.
     """
     libraries, missing = corpus_building.find_libraries()
+    if only:
+        libraries = [library for library in libraries if library.name in only]
+        missing = [name for name in missing if name in only]
     if not libraries:
         raise FileNotFoundError(
             "the documentation corpus is read from the source files of installed libraries, and "
