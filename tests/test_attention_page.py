@@ -196,6 +196,7 @@ def test_the_page_shows_what_the_weights_say(browser, page):
     assert browser.text("#expected ol").split() == ["guess4", "50", "%", "word5", "<1", "%"]
     assert browser.text("#expected .true") == " word5"
     assert browser.evaluate("document.querySelectorAll('#grid canvas').length") == 2 * (3 + 1)
+    assert browser.evaluate("get('tabs').offsetHeight") > 0
     assert (browser.complaints, browser.requests) == ([], [page.as_uri()])
 
 
@@ -351,3 +352,5 @@ def test_a_large_page_opens_in_reasonable_time(browser, tmp_path):
         < 5000
     )
     assert browser.evaluate("get('map').clientHeight") > 300
+    assert browser.evaluate("get('tabs').offsetHeight") == 0  # one map needs no tabs
+    assert browser.evaluate("get('expected').offsetHeight") == 0  # and no predictions, no list

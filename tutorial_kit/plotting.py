@@ -17,6 +17,7 @@ import matplotlib
 from matplotlib import font_manager, rcsetup
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
@@ -34,7 +35,8 @@ PALETTE = (
 )
 """Okabe & Ito 2008, "Color Universal Design", the palest last."""
 
-HEAT_MAP = "Blues"  # one hue, light = small: most attention weights are near zero
+HEAT_MAP = "Blues"  # one hue, light = small
+SHADES = PowerNorm(0.5, 0, 1)  # for shares: most are small, and the small ones differ
 INK, FAINT = "#222222", "#8a8a8a"
 DPI = 160  # twice the usual 80, sharp on a dense screen
 FONT = "DejaVu Sans"  # comes with matplotlib, so a figure looks the same everywhere
@@ -113,10 +115,36 @@ def label(axis: Axes, finding: str, x: str = "", y: str = "") -> None:
         y: the same for the vertical axis.
     """
     inches = axis.bbox.width / axis.figure.dpi
-    title = "\n".join(textwrap.wrap(drawable(finding), max(24, round(15.0 * inches))))
+    title = "\n".join(textwrap.wrap(drawable(finding), max(24, round(17.0 * inches))))
     axis.set_title(title, loc="left", fontsize=10, color=INK)
     axis.set_xlabel(drawable(x))
     axis.set_ylabel(drawable(y))
+
+
+def headline(figure: Figure, finding: str) -> None:
+    """Puts a finding over a figure of several axes; `label` is for one."""
+    title = textwrap.wrap(drawable(finding), max(24, round(12.0 * figure.get_figwidth())))
+    figure.suptitle("\n".join(title), x=0.01, ha="left", fontsize=10, color=INK)
+
+
+def share_bar(figure: Figure, image: Any, axes: Any, name: str) -> None:
+    """Puts the legend of the colors of `SHADES` beside ``axes``, one or a list of them."""
+    count = len(axes) if isinstance(axes, list) else 1
+    bar = figure.colorbar(
+        image, ax=axes, ticks=[0, 0.05, 0.25, 0.5, 1], aspect=22, shrink=1 if count == 1 else 0.6
+    )
+    bar.set_label(name, fontsize=8, color=INK)
+    bar.ax.tick_params(labelsize=7)
+
+
+def token_label(token: str, length: int = 9) -> str:
+    """Returns a token as a short label: spaces and line breaks visible, cut to ``length``.
+
+    >>> token_label(" representations")
+    '·represe…'
+    """
+    shown = token.replace("\n", "↵").replace("\t", "⇥").replace(" ", "·")
+    return drawable(shown if len(shown) <= length else shown[: length - 1] + "…")
 
 
 def save_figure(figure: Figure, path: Path) -> Path:

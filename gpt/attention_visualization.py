@@ -1,0 +1,159 @@
+"""Pictures of a trained GPT's attention, and the command that draws all pictures of a run.
+
+``python gpt/attention_visualization.py --checkpoint outputs/gpt/standard --text "..."`` writes into
+the figures folder of the run: attention, habits of the heads, logit lens, surprise, structure,
+training curve, and a page to look through heads and layers. Layers and heads count from 1 there.
+"""
+
+from __future__ import annotations
+
+if (
+    __name__ == "__main__" and __spec__ is None
+):  # started as a file: import from the repository root
+    import pathlib
+    import sys
+
+    sys.path[0] = str(pathlib.Path(__file__).resolve().parents[1])
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from gpt.gpt_model import GPT
+from gpt.interpretation import PATTERNS, describe_heads, head_patterns, look_inside, token_names
+from gpt.prediction_visualization import logit_lens_figure, surprise_figure, training_curve_figure
+from tutorial_kit.attention_page import AttentionMap, write_attention_page
+from tutorial_kit.console import OneLineParser, run_entry
+from tutorial_kit.model_diagram import model_diagram
+from tutorial_kit.plotting import (
+    HEAT_MAP,
+    INK,
+    PALETTE,
+    SHADES,
+    headline,
+    label,
+    new_figure,
+    save_figure,
+    share_bar,
+    token_label,
+)
+from tutorial_kit.tokenizers import Tokenizer
+
+TEXT = "The function returns the number of elements in the array."
+
+
+def attention_figure(model: GPT, tokenizer: Tokenizer, tokens: Sequence[int]) -> Figure:
+    """Draws every head's attention as a heat map: one row of pictures per layer.
+
+    Args:
+        model: any recipe.
+        tokenizer: the model's.
+        tokens: ids of a text, 3 to ``max_len``.
+    """
+    weights = look_inside(model, tokens).weights  # (L, H, T, T)
+    n_layers, n_heads, length, _ = weights.shape
+    names = [token_label(name) for name in token_names(tokenizer, tokens)]
+    labeled = length <= 20 and n_heads <= 6
+    size = 1.9 if n_heads <= 6 else 1.1  # inches a head
+    margin = 0.8 if labeled else 0.4
+    figure, _ = new_figure(
+        n_heads,
+        n_layers,
+        width=n_heads * size + margin + 0.7,
+        height=n_layers * size + margin + 0.5,
+    )
+    axes = list(figure.axes)
+    for place, axis in enumerate(axes):
+        layer, head = divmod(place, n_heads)
+        image = axis.imshow(weights[layer, head].numpy(), cmap=HEAT_MAP, norm=SHADES)
+        axis.set_title(f"layer {layer + 1}, head {head + 1}", fontsize=8, color=INK)
+        axis.grid(visible=False)
+        ticks = range(length) if labeled else []
+        axis.set_xticks(ticks, names if labeled and layer == n_layers - 1 else [""] * len(ticks))
+        axis.set_yticks(ticks, names if labeled and head == 0 else [""] * len(ticks))
+        axis.tick_params(length=0, labelsize=6.5)
+        axis.tick_params(axis="x", rotation=90)
+    share_bar(figure, image, axes, "attention weight (rows look at columns)")
+    headline(figure, describe_heads(head_patterns(weights)))
+    return figure
+
+
+def head_figure(model: GPT, tokens: Sequence[int]) -> Figure:
+    """Draws how each head divides its attention: previous token, itself, first token, others."""
+    patterns = head_patterns(look_inside(model, tokens).weights)  # (L, H, 3)
+    n_layers, n_heads, _ = patterns.shape
+    names = [f"layer {i + 1}, head {j + 1}" for i in range(n_layers) for j in range(n_heads)]
+    shares = patterns.flatten(0, 1)  # (L H, 3)
+    figure, axis = new_figure(width=7.4, height=1.5 + 0.2 * len(names))
+    left = np.zeros(len(names))
+    for pattern, (name, color) in enumerate(zip(PATTERNS, PALETTE, strict=False)):
+        width = shares[:, pattern].numpy()
+        axis.barh(names, width, left=left, color=color, height=0.72, label=name)
+        left += width
+    axis.barh(names, 1 - left, left=left, color="#e0e0e0", height=0.72, label="other tokens")
+    axis.invert_yaxis()
+    axis.set_xlim(0, 1)
+    axis.grid(visible=False)
+    label(axis, describe_heads(patterns), "share of attention, mean over the text's tokens")
+    figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=8)
+    return figure
+
+
+def write_page(model: GPT, tokenizer: Tokenizer, tokens: Sequence[int], path: Path) -> Path:
+    """Writes the interactive page: every head, and what the model expects after each token."""
+    inside = look_inside(model, tokens)
+    names = token_names(tokenizer, tokens)
+    predictions = [
+        list(zip(token_names(tokenizer, best), shares, strict=True))
+        for best, shares in zip(inside.best.tolist(), inside.best_share.tolist(), strict=True)
+    ]
+    n_layers, n_heads = inside.weights.shape[:2]
+    return write_attention_page(
+        path,
+        title=describe_heads(head_patterns(inside.weights)),
+        maps=[AttentionMap("GPT", names, inside.weights, None, predictions, [*names[1:], ""])],
+        note=f"GPT with {n_layers} layers of {n_heads} heads, one text of {len(names)} tokens. "
+        "Layers, heads and tokens count from 1.",
+    )
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Returns the command line."""
+    parser = OneLineParser(description="Draw what a trained GPT does with a text.")
+    parser.add_argument(
+        "--checkpoint", type=Path, required=True, metavar="RUN", help="run folder or file"
+    )
+    parser.add_argument("--text", default=TEXT, help="the text to look at")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> list[Path]:
+    """Draws every picture of a checkpoint; returns the files."""
+    from gpt.generation import load_model
+
+    args = build_parser().parse_args(argv)
+    model, tokenizer = load_model(args.checkpoint)
+    tokens = tokenizer.encode(args.text)[: model.config.max_len]
+    run = args.checkpoint if args.checkpoint.is_dir() else args.checkpoint.parent
+    run = run.parent if run.name == "checkpoints" else run
+    figures = run / "figures"
+    drawn = {
+        "attention": attention_figure(model, tokenizer, tokens),
+        "heads": head_figure(model, tokens),
+        "logit_lens": logit_lens_figure(model, tokenizer, tokens),
+        "surprise": surprise_figure(model, tokenizer, tokens),
+        "structure": model_diagram(model, "GPT"),
+    }
+    if (run / "metrics.jsonl").is_file():
+        drawn["training_curve"] = training_curve_figure(run / "metrics.jsonl")
+    files = [save_figure(figure, figures / f"{name}.png") for name, figure in drawn.items()]
+    files.append(write_page(model, tokenizer, tokens, figures / "attention.html"))
+    print("\n".join(map(str, files)))
+    return files
+
+
+if __name__ == "__main__":
+    run_entry(main)
