@@ -125,8 +125,14 @@ class GPT(nn.Module):
         Raises:
             ValueError: the tokens do not fit into the context window.
         """
-        x, _, _ = self._run(tokens, cache, record=False)
-        return self.project(x)
+        return self.project(self.hidden(tokens, cache))
+
+    def hidden(self, tokens: Tensor, cache: KVCache | None = None) -> Tensor:
+        """Returns the residual stream after the last block, (B, T, D); ``project`` scores it.
+
+        Generation asks for it to project only the last position: a vocabulary is wide.
+        """
+        return self._run(tokens, cache, record=False)[0]
 
     def intermediates(self, tokens: Tensor) -> dict[str, Tensor]:
         """Runs the model and keeps every step by name, for pictures and for the shape ledger.
