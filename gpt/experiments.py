@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from gpt.generation import Sampling
+from gpt.sampling import Sampling
 from gpt.train_config import PRESETS, TrainConfig, apply_recipe
 from tutorial_kit.config import override
 

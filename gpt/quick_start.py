@@ -19,15 +19,12 @@ from pathlib import Path
 
 import torch
 
-from gpt.attention_visualization import (
-    attention_figure,
-    logit_lens_figure,
-    training_curve_figure,
-    write_page,
-)
-from gpt.generation import Sampling, generate_text
+from gpt.attention_visualization import attention_figure, write_page
+from gpt.generation import generate_text
 from gpt.gpt_model import GPT
-from gpt.ngram_baseline import NgramModel
+from gpt.ngram_baseline import ngram_bits_per_byte
+from gpt.prediction_visualization import logit_lens_figure, training_curve_figure
+from gpt.sampling import Sampling
 from gpt.text_data import TextData, load_text_data
 from gpt.train_config import PRESETS
 from gpt.train_gpt import train
@@ -47,22 +44,26 @@ STRATEGIES = {
     "top_p": Sampling(top_p=0.9),
     "min_p": Sampling(min_p=0.1),
 }
-NGRAM_ORDERS = (1, 2, 3, 5)
+NGRAM_ORDER = 5
 PROMPT = "Returns the"
 PICTURED = "The function returns the number of elements in the array."
 
 
 def measure_baselines(data: TextData, texts: Texts) -> tuple[float, str]:
     """Scores n-gram models on the validation split; returns the best bits per byte, and a table."""
-    rows = []
-    for order in NGRAM_ORDERS:
-        model = NgramModel(order, data.tokenizer.vocab_size).fit(data.tokens["train"].numpy())
-        log2_p = model.log2_prob(data.tokens["validation"].numpy())
-        bits = -float(log2_p[1:].sum()) / data.n_bytes["validation"]  # the first token is given
-        name = {1: "unigram", 2: "bigram"}.get(order, "ngram")
-        rows.append((texts.get(f"baseline.{name}", order=order), round(bits, 3)))
-    table = format_table(["model", "bits per byte"], rows)
-    return min(bits for _, bits in rows), table
+    bits = ngram_bits_per_byte(
+        data.tokens["train"].numpy(),
+        data.tokens["validation"].numpy(),
+        data.n_bytes["validation"],
+        data.tokenizer.vocab_size,
+        NGRAM_ORDER,
+    )
+    names = {1: "unigram", 2: "bigram"}
+    rows = [
+        (texts.get(f"baseline.{names.get(order, 'ngram')}", order=order), round(value, 3))
+        for order, value in bits.items()
+    ]
+    return min(bits.values()), format_table(["model", "bits per byte"], rows)
 
 
 def sample(model: GPT, data: TextData, sampling: Sampling, length: int) -> str:

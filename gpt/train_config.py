@@ -187,7 +187,8 @@ def build_parser() -> argparse.ArgumentParser:
         TrainConfig, PRESETS, "standard", "Train a GPT on real text; resume it; sample from it."
     )
     parser.add_argument("--recipe", choices=list(RECIPES), help="replace the preset's recipe")
-    parser.add_argument("--run", default=None, metavar="NAME", help="folder under outputs/gpt/")
+    # Not --run: torchrun would read that as its own --run-path.
+    parser.add_argument("--name", default=None, metavar="NAME", help="folder under outputs/gpt/")
     parser.add_argument(
         "--resume", action="store_true", help="go on from the run's last checkpoint"
     )

@@ -24,9 +24,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from gpt.generation import Sampling, generate_text
+from gpt.generation import generate_text
 from gpt.gpt_config import parameter_count
 from gpt.gpt_model import GPT, next_token_loss
+from gpt.sampling import Sampling
 from gpt.text_data import TextData, load_text_data
 from gpt.train_config import TrainConfig, build_parser, config_from_args
 from gpt.train_state import TrainState
@@ -196,11 +197,13 @@ class _Reporter:
         window = state.config.model.max_len
         loss = evaluate(state.model, validation, window, state.group.device)
         bits = state.data.bits_per_byte(loss, "validation")
+        state.model.eval()  # no dropout while it writes, and back again below
         prompt = state.data.tokenizer.decode(validation[: window // 2].tolist())
         sample = generate_text(
             state.model, state.data.tokenizer, prompt, SAMPLE_TOKENS, Sampling(temperature=0.8),
             seed=state.step,
         )  # fmt: skip
+        state.model.train()
         self.bar.write(
             f"step {state.step:>6}  {state.seconds:7.1f} s  train {train_loss:.4f}  "
             f"validation {loss:.4f} nats/token  {bits:.4f} bits/byte\n"
@@ -244,7 +247,7 @@ def main(argv: Sequence[str] | None = None) -> TrainResult:
     """Trains as the command line says; returns the result."""
     args = build_parser().parse_args(argv)
     config = config_from_args(args)
-    folder = run_folder("gpt", args.run or args.preset)
+    folder = run_folder("gpt", args.name or args.preset)
     data = load_text_data(config.dataset, config.tokenizer, config.bpe_tokens)
     result = train(config, data, folder, resume=args.resume, device=args.device)
     if len(data.tokens["test"]) > 1:

@@ -156,5 +156,5 @@ class TrainState:
                 raise ValueError(
                     f"cannot resume {path}: it was trained with {name}={old}, this command asks "
                     f"for {new}, and the result would be neither. Resume with the same settings, "
-                    "or start a new --run."
+                    "or start a new --name."
                 )

@@ -66,7 +66,7 @@ def assert_equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None
 
 
 def command(text: str, run: str, *more: str) -> list[str]:
-    return [*SMALL, "--dataset", text, "--run", run, *more]
+    return [*SMALL, "--dataset", text, "--name", run, *more]
 
 
 @pytest.mark.parametrize("recipe", ["gpt2", "modern"])
@@ -74,11 +74,12 @@ def test_it_learns_and_writes_what_it_promises(
     text: str, recipe: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     result = main(
-        command(text, recipe, "--recipe", recipe, "--max-steps", "150", "--eval-every", "50")
+        command(text, recipe, "--recipe", recipe, "--max-steps", "450", "--eval-every", "150")
     )
     rows = read_metrics(result.folder / "metrics.jsonl")
-    assert [row["step"] for row in rows] == [50, 100, 150]
-    assert rows[-1]["validation_loss"] < 1.2 < 2.5 < rows[0]["train_loss"] + 1.0
+    assert [row["step"] for row in rows] == [150, 300, 450]
+    # 15 characters at random are 2.7 nats; knowing the six words leaves ln 6 / 5.6 = 0.32
+    assert rows[-1]["validation_loss"] < min(1.5, rows[0]["validation_loss"])
     assert result.validation_loss == rows[-1]["validation_loss"]
     files = {path.relative_to(result.folder).as_posix() for path in result.folder.rglob("*")}
     assert {"config.json", "metrics.jsonl", "checkpoints/best.pt", "checkpoints/last.pt"} <= files
@@ -130,31 +131,41 @@ def test_resume_equals_uninterrupted(text: str, recipe: str) -> None:
     assert losses[0] == losses[1]
 
 
-def kill_and_resume(text: str, run: str, extra: list[str], delays: list[float]) -> None:
-    """Starts a run, kills it with SIGKILL after each delay, then lets it finish."""
-    script = [sys.executable, "-m", "gpt.train_gpt", *command(text, run, *extra)]
+KILLED = ["--max-steps", "1500", "--eval-every", "400", "--checkpoint-every", "10"]
+
+
+def kill_and_resume(text: str, run: str, delays: list[float]) -> list[int]:
+    """Starts a run, kills it with SIGKILL after each delay, then lets it finish.
+
+    Returns:
+        The step of the last checkpoint at each kill.
+    """
+    script = [sys.executable, "-m", "gpt.train_gpt", *command(text, run, *KILLED)]
     last = Path(os.environ["LLM_TUTORIAL_OUTPUTS"]) / "gpt" / run / "checkpoints" / "last.pt"
+    steps = []
     for delay in delays:
         resume = ["--resume"] if last.exists() else []
+        before = last.stat().st_mtime_ns if last.exists() else 0
         process = subprocess.Popen(
             script + resume, cwd=PROJECT_ROOT,
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
-        while not last.exists() and process.poll() is None:
-            time.sleep(0.05)
+        while process.poll() is None:  # until it trains, whatever the machine's load
+            if last.exists() and last.stat().st_mtime_ns != before:
+                break
+            time.sleep(0.01)
         time.sleep(delay)
         process.send_signal(signal.SIGKILL)
         process.wait()
-    resume = ["--resume"] if last.exists() else []
-    subprocess.run(script + resume, cwd=PROJECT_ROOT, check=True, capture_output=True)
-
-
-KILLED = ["--max-steps", "400", "--eval-every", "60", "--checkpoint-every", "5"]
+        steps.append(load_checkpoint(last, family="gpt")["state"]["step"])
+    subprocess.run([*script, "--resume"], cwd=PROJECT_ROOT, check=True, capture_output=True)
+    return steps
 
 
 def test_killed_run_resumes_bit_for_bit(text: str) -> None:
     main(command(text, "whole", *KILLED))
-    kill_and_resume(text, "killed", KILLED, [0.4, 3.5])
+    steps = kill_and_resume(text, "killed", [0.3, 0.5])
+    assert 0 < steps[0] < steps[1] < 1500, "the kills missed the run: choose other delays"
     assert_equal(weights("whole"), weights("killed"))
 
 
@@ -163,8 +174,7 @@ def test_twenty_kills_at_random_moments(text: str) -> None:
     main(command(text, "whole", *KILLED))
     generator = random.Random(0)
     for trial in range(20):
-        delays = [generator.uniform(0.0, 1.0), generator.uniform(1.5, 6.0)]
-        kill_and_resume(text, f"killed{trial}", KILLED, delays)
+        kill_and_resume(text, f"killed{trial}", [generator.uniform(0.0, 1.5)])
         assert_equal(weights("whole"), weights(f"killed{trial}"))
 
 

@@ -67,7 +67,7 @@ def run_folder(family: str, run: str) -> Path:
     """
     if not run or Path(run).name != run or run in (".", ".."):
         raise ValueError(
-            f"--run {run!r} is not a folder name: outputs go to outputs/{family}/<run>/. "
+            f"--name {run!r} is not a folder name: outputs go to outputs/{family}/<run>/. "
             "Use letters, digits, '-' and '_'."
         )
     outputs = Path(os.environ.get("LLM_TUTORIAL_OUTPUTS") or PROJECT_ROOT / "outputs")
