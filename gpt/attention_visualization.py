@@ -22,6 +22,8 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+from gpt.generation import load_model
+from gpt.gpt_config import GPTConfig
 from gpt.gpt_model import GPT
 from gpt.interpretation import PATTERNS, describe_heads, head_patterns, look_inside, token_names
 from gpt.prediction_visualization import logit_lens_figure, surprise_figure, training_curve_figure
@@ -40,7 +42,8 @@ from tutorial_kit.plotting import (
     share_bar,
     token_label,
 )
-from tutorial_kit.tokenizers import Tokenizer
+from tutorial_kit.tokenizers import CharTokenizer, Tokenizer
+from tutorial_kit.training import run_folder
 
 TEXT = "The function returns the number of elements in the array."
 
@@ -71,11 +74,13 @@ def attention_figure(model: GPT, tokenizer: Tokenizer, tokens: Sequence[int]) ->
         image = axis.imshow(weights[layer, head].numpy(), cmap=HEAT_MAP, norm=SHADES)
         axis.set_title(f"layer {layer + 1}, head {head + 1}", fontsize=8, color=INK)
         axis.grid(visible=False)
-        ticks = range(length) if labeled else []
-        axis.set_xticks(ticks, names if labeled and layer == n_layers - 1 else [""] * len(ticks))
-        axis.set_yticks(ticks, names if labeled and head == 0 else [""] * len(ticks))
+        axis.set_xticks([])
+        axis.set_yticks([])
+        if labeled and layer == n_layers - 1:
+            axis.set_xticks(range(length), names, rotation=90)
+        if labeled and head == 0:
+            axis.set_yticks(range(length), names)
         axis.tick_params(length=0, labelsize=6.5)
-        axis.tick_params(axis="x", rotation=90)
     share_bar(figure, image, axes, "attention weight (rows look at columns)")
     headline(figure, describe_heads(head_patterns(weights)))
     return figure
@@ -124,22 +129,48 @@ def build_parser() -> argparse.ArgumentParser:
     """Returns the command line."""
     parser = OneLineParser(description="Draw what a trained GPT does with a text.")
     parser.add_argument(
-        "--checkpoint", type=Path, required=True, metavar="RUN", help="run folder or file"
+        "--checkpoint", type=Path, metavar="RUN", help="run folder, its name, or a checkpoint file"
     )
     parser.add_argument("--text", default=TEXT, help="the text to look at")
+    parser.add_argument(
+        "--preset", choices=["run", "smoke"], default="run", help="smoke: an untrained model"
+    )
     return parser
+
+
+def figures_folder(checkpoint: Path) -> Path:
+    """Returns the folder for the pictures of a run: ``figures`` beside ``checkpoints``."""
+    if not checkpoint.exists() and len(checkpoint.parts) == 1:
+        return run_folder("gpt", checkpoint.name) / "figures"
+    folder = checkpoint if checkpoint.is_dir() else checkpoint.parent
+    return (folder.parent if folder.name == "checkpoints" else folder) / "figures"
 
 
 def main(argv: Sequence[str] | None = None) -> list[Path]:
     """Draws every picture of a checkpoint; returns the files."""
-    from gpt.generation import load_model
-
     args = build_parser().parse_args(argv)
-    model, tokenizer = load_model(args.checkpoint)
-    tokens = tokenizer.encode(args.text)[: model.config.max_len]
-    run = args.checkpoint if args.checkpoint.is_dir() else args.checkpoint.parent
-    run = run.parent if run.name == "checkpoints" else run
-    figures = run / "figures"
+    if args.preset == "smoke":
+        tokenizer: Tokenizer = CharTokenizer.from_text(args.text)
+        model = GPT(GPTConfig(tokenizer.vocab_size, d_model=32, n_layers=2, d_ff=64))
+        figures = run_folder("gpt", "pictures_smoke") / "figures"
+    elif args.checkpoint is None:
+        raise ValueError(
+            "--checkpoint is missing: there is no model to look into. "
+            "Train one with python gpt/train_gpt.py, then name its run."
+        )
+    else:
+        model, tokenizer = load_model(args.checkpoint)
+        figures = figures_folder(args.checkpoint)
+    tokens = tokenizer.encode(args.text)
+    if len(tokens) > model.config.max_len:
+        print(f"only the first {model.config.max_len} of {len(tokens)} tokens fit; they are shown")
+    files = draw_all(model, tokenizer, tokens[: model.config.max_len], figures)
+    print("\n".join(map(str, files)))
+    return files
+
+
+def draw_all(model: GPT, tokenizer: Tokenizer, tokens: Sequence[int], figures: Path) -> list[Path]:
+    """Draws every picture into a folder; the training curve only if the run has a log."""
     drawn = {
         "attention": attention_figure(model, tokenizer, tokens),
         "heads": head_figure(model, tokens),
@@ -147,12 +178,11 @@ def main(argv: Sequence[str] | None = None) -> list[Path]:
         "surprise": surprise_figure(model, tokenizer, tokens),
         "structure": model_diagram(model, "GPT"),
     }
-    if (run / "metrics.jsonl").is_file():
-        drawn["training_curve"] = training_curve_figure(run / "metrics.jsonl")
+    metrics = figures.parent / "metrics.jsonl"
+    if metrics.is_file():
+        drawn["training_curve"] = training_curve_figure(metrics)
     files = [save_figure(figure, figures / f"{name}.png") for name, figure in drawn.items()]
-    files.append(write_page(model, tokenizer, tokens, figures / "attention.html"))
-    print("\n".join(map(str, files)))
-    return files
+    return [*files, write_page(model, tokenizer, tokens, figures / "attention.html")]
 
 
 if __name__ == "__main__":
