@@ -5,16 +5,21 @@ import sys
 import warnings
 
 import pytest
+from matplotlib.text import Text
 
 from tutorial_kit import PROJECT_ROOT, plotting
 from tutorial_kit.plotting import (
     PALETTE,
+    SHADES,
     chinese_font,
     drawable,
     font_families,
+    headline,
     label,
     new_figure,
     save_figure,
+    share_bar,
+    token_label,
 )
 
 
@@ -147,3 +152,31 @@ def test_the_palette_survives_color_blindness(kind):
         seen.append([max(0.0, c) ** (1 / 2.2) for c in mixed])
     closest = min(distance(a, b) for i, a in enumerate(seen) for b in seen[:i])
     assert closest > 0.1
+
+
+@pytest.mark.parametrize(
+    ("token", "shown"),
+    [
+        (" the", "·the"),
+        ("\n\n", "↵↵"),
+        ("\t", "⇥"),
+        ("", ""),
+        ("$", "\\$"),
+        (" representations", "·represe…"),
+    ],
+)
+def test_a_token_becomes_a_short_label(token, shown):
+    assert token_label(token) == shown
+
+
+def test_a_headline_and_a_share_bar_fit_into_a_small_figure():
+    figure, axis = new_figure(width=3.4, height=3)
+    image = axis.imshow([[0.0, 0.04], [0.3, 1.0]], norm=SHADES)
+    share_bar(figure, image, axis, "share")
+    headline(figure, "A finding that is longer than a small figure is wide, so it is folded")
+    figure.draw_without_rendering()
+    assert figure.get_suptitle().count("\n") >= 1
+    texts = [text for text in figure.findobj(Text) if text.get_text()]
+    beyond = [t.get_text() for t in texts if t.get_window_extent().x1 > figure.bbox.width]
+    assert beyond == []
+    assert image.norm(0.25) == 0.5
