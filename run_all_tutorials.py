@@ -25,15 +25,8 @@ from pathlib import Path
 from tutorial_kit import PROJECT_ROOT
 from tutorial_kit.console import INTERRUPTED, OneLineParser, run_entry
 from tutorial_kit.datasets import cache_folder
-from tutorial_kit.demo_runner import (
-    Family,
-    Outcome,
-    find_families,
-    parse_choice,
-    relative,
-    run_demo,
-    summary,
-)
+from tutorial_kit.demo import Outcome, relative, summary
+from tutorial_kit.demo_runner import Family, find_families, parse_choice, run_demo
 from tutorial_kit.forecast import Forecast, Forecaster, spoken
 from tutorial_kit.texts import Texts
 
@@ -132,6 +125,8 @@ class Session:
                 print()
             self.show_list()
             print(f"  q  {self.texts.get('runner.leave')}")
+            if names and self.outcomes[-1].status == "interrupted":
+                self.last_interrupt = time.monotonic()  # the two seconds begin with the prompt
 
     def _forecast(self, name: str) -> Forecast:
         return self.forecaster.forecast(name, self.preset or "quick")

@@ -7,7 +7,9 @@ in a pseudo-terminal.
 import errno
 import os
 import re
+import select
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -16,8 +18,8 @@ from pathlib import Path
 import pytest
 
 from tutorial_kit import PROJECT_ROOT, demo_runner
-from tutorial_kit.demo import DemoResult
-from tutorial_kit.demo_runner import Outcome, find_families, parse_choice, run_demo, summary
+from tutorial_kit.demo import DemoResult, Outcome, summary
+from tutorial_kit.demo_runner import find_families, parse_choice, run_demo
 
 GOOD = """
 from tutorial_kit.demo import DemoResult
@@ -243,6 +245,7 @@ def test_a_demo_that_cannot_be_imported_fails_alone(project):
     done = start(project, "--all")
     assert done.returncode == 2 and "gpt finished" in done.stdout
     assert "SyntaxError" in done.stdout
+    assert "'cbow.missing_part'. Run: python validate_project.py" in done.stdout
 
 
 def test_a_log_that_cannot_be_written_does_not_stop_the_run(project):
@@ -352,6 +355,7 @@ def outcome(files: tuple[str, ...]) -> Outcome:
         (("outputs/a.png",), "outputs/a.png"),
         (("outputs/gpt/a.png", "outputs/gpt/x/b.png"), "2 in outputs/gpt/"),
         (("/elsewhere/a.png", "/elsewhere/b.png"), "2 in /elsewhere/"),
+        (("/elsewhere/a.png", "outputs/b.png"), "2 files"),
     ],
 )
 def test_the_table_names_the_files_in_short(tmp_path, monkeypatch, files, shown):
@@ -364,6 +368,22 @@ def test_a_narrow_terminal_gets_blocks_instead_of_a_broken_table(tmp_path):
     assert text.splitlines()[0] == "gpt"
     assert "  held-out result   1.72 bits per byte" in text
     assert "bert\n  what was learned  interrupted" in text
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("family", ""),
+        ("learned", "  "),
+        ("headline", None),
+        ("value", float("nan")),
+        ("seconds", -1),
+    ],
+)
+def test_a_result_that_no_table_can_show_is_refused(field, value):
+    good = {"family": "gpt", "learned": "a", "headline": "b", "value": 1.0, "unit": "x"}
+    with pytest.raises(ValueError, match=rf"DemoResult\.{field} is"):
+        DemoResult(**{**good, "seconds": 1.0, "files": (), field: value})
 
 
 def test_a_single_family_is_offered_by_its_number_alone():
@@ -396,24 +416,31 @@ class Terminal:
         end = time.monotonic() + seconds
         while text not in self.screen:
             assert time.monotonic() < end, f"no {text!r} within {seconds} s on:\n{self.screen}"
-            try:
-                self.screen += os.read(self.terminal, 4096).decode("utf-8", "replace")
-            except OSError as error:  # Linux says EIO when the other side is gone
-                assert error.errno == errno.EIO
-                raise AssertionError(f"it left before {text!r}:\n{self.screen}") from None
+            assert self.read(), f"it left before {text!r}:\n{self.screen}"
         before, _, self.screen = self.screen.partition(text)
         return before
+
+    def read(self) -> bool:
+        """Adds what appears within a second to the screen; returns False at the end."""
+        if select.select([self.terminal], [], [], 1.0)[0]:
+            try:
+                chunk = os.read(self.terminal, 4096)
+            except OSError as error:  # Linux says EIO when the other side is gone
+                assert error.errno == errno.EIO
+                return False
+            self.screen += chunk.decode("utf-8", "replace")
+            return bool(chunk)
+        return True
 
     def type(self, text: str) -> None:
         os.write(self.terminal, text.encode())
 
     def leave(self) -> int:
         """Waits for the end and returns the exit code."""
-        try:
-            while chunk := os.read(self.terminal, 4096):
-                self.screen += chunk.decode("utf-8", "replace")
-        except OSError:
-            pass
+        end = time.monotonic() + 30
+        while self.read():
+            if time.monotonic() > end:
+                os.kill(self.pid, signal.SIGKILL)
         os.close(self.terminal)
         _, status, usage = os.wait4(self.pid, 0)
         self.processor_seconds = usage.ru_utime + usage.ru_stime

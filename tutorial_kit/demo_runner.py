@@ -1,4 +1,4 @@
-"""Finds the families that exist, runs their demos one after another and sums up what came out.
+"""Finds the families that exist and runs their demos, whatever these do.
 
 A demo is `<family>/quick_start.py` with `main(argv) -> DemoResult`. It runs in this process, and
 whatever it does (raise, leave with an exit code, be interrupted) becomes an `Outcome`: the next
@@ -20,8 +20,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from tutorial_kit.console import format_table, one_line
-from tutorial_kit.demo import DemoResult
+from tutorial_kit.console import one_line
+from tutorial_kit.demo import DemoResult, Outcome
 from tutorial_kit.files import atomic_write
 from tutorial_kit.texts import Texts
 from tutorial_kit.training import InterruptGuard
@@ -47,18 +47,6 @@ class Family:
     name: str  # package name
     title: str  # a few words
     what_you_see: str  # one sentence
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How one demo ended."""
-
-    family: str
-    status: str  # "finished", "failed" or "interrupted"
-    seconds: float  # wall-clock time, imports included
-    result: DemoResult | None = None  # of a finished demo
-    message: str = ""  # of a failed demo: what went wrong, in one line
-    log: Path | None = None  # of a failed demo: where the traceback is; None if it has no place
 
 
 def find_families(root: Path) -> list[Family]:
@@ -139,43 +127,6 @@ def run_demo(family: str, argv: Sequence[str], root: Path) -> Outcome:
         gc.collect()  # a model caught in a reference cycle would slow the next demo
 
 
-def summary(outcomes: Sequence[Outcome], root: Path, width: int) -> str:
-    """Returns the closing table; as one block per family where the terminal is too narrow for it.
-
-    Args:
-        outcomes: what the demos gave.
-        root: paths are shown relative to it.
-        width: columns of the terminal.
-    """
-    headers = ("family", "what was learned", "held-out result", "seconds", "files written")
-    rows = []
-    for outcome in outcomes:
-        learned, headline = outcome.status, "-"
-        files = relative(outcome.log, root) if outcome.log else "-"
-        if outcome.result:
-            learned, headline = outcome.result.learned, outcome.result.headline
-            files = _files_in_short(outcome.result.files, root)
-        rows.append((outcome.family, learned, headline, round(outcome.seconds, 1), files))
-    table = format_table(headers, rows)
-    if max(map(len, table.splitlines())) <= width:
-        return table
-    blocks = []
-    for row in rows:
-        lines = [
-            f"  {header:<17} {cell}" for header, cell in zip(headers[1:], row[1:], strict=True)
-        ]
-        blocks.append("\n".join([str(row[0]), *lines]))
-    return "\n".join(blocks)
-
-
-def relative(path: Path | str, root: Path) -> str:
-    """Returns the path as seen from the project's folder, or as it is if it lies elsewhere."""
-    try:
-        return Path(path).resolve().relative_to(root.resolve()).as_posix()
-    except ValueError:
-        return str(path)
-
-
 def _texts(folder: Path) -> Texts:
     """Reads a family's texts; in English if they are not translated yet."""
     try:
@@ -193,8 +144,8 @@ def _import_main(family: str, root: Path) -> Callable[[list[str]], object]:
         module = importlib.import_module(f"{family}.quick_start")
     if guard.requested:
         raise KeyboardInterrupt
-    source = Path(module.__file__ or "")
-    if not source.resolve().is_relative_to(root.resolve()):
+    source = Path(module.__file__ or "").resolve()
+    if not source.is_relative_to(root.resolve()):
         raise ImportError(
             f"another package called {family!r} was imported before ({source}): start the runner "
             "in a Python process of its own."
@@ -220,7 +171,9 @@ def _in_one_line(error: BaseException) -> str:
         return f"it left with exit code {error.code}; see above"
     text = one_line(error)[:300]
     if isinstance(error, ModuleNotFoundError):
-        return f"{text}. Run: pip install -r requirements.txt"
+        ours = (error.name or "").split(".")[0] in (*FAMILIES, "tutorial_kit")
+        remedy = "python validate_project.py" if ours else "pip install -r requirements.txt"
+        return f"{text}. Run: {remedy}"
     if isinstance(error, MemoryError):
         return "memory ran out. Close other programs, or try --preset smoke"
     # The texts of these two are written for the reader; other types need their name as well.
@@ -239,12 +192,3 @@ def _write_log(family: str, argv: Sequence[str], root: Path) -> Path | None:
     except OSError:
         return None
     return path
-
-
-def _files_in_short(files: Sequence[str], root: Path) -> str:
-    """Names a single file, or the folder that several have in common and their number."""
-    paths = [relative(file, root) for file in files]
-    if len(paths) < 2:
-        return paths[0] if paths else "-"
-    folder = os.path.commonpath([Path(path).parent.as_posix() for path in paths])
-    return f"{len(paths)} in {folder}/"
