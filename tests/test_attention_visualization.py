@@ -2,10 +2,7 @@
 
 import json
 import math
-import os
 import re
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -22,7 +19,6 @@ from gpt.interpretation import (
     token_names,
 )
 from gpt.prediction_visualization import ROW_TOKENS
-from tutorial_kit import PROJECT_ROOT
 from tutorial_kit.byte_bpe import ByteBPE
 from tutorial_kit.checkpoints import save_checkpoint
 from tutorial_kit.config import config_to_dict
@@ -291,26 +287,6 @@ def test_any_number_of_heads_can_be_drawn(tokenizer, tokens, tmp_path, n_layers,
         pictures.head_figure(model, tokens),
     ):
         save_figure(figure, tmp_path / "figure.png")
-
-
-@pytest.mark.parametrize(
-    "start", [["gpt/attention_visualization.py"], ["-m", "gpt.attention_visualization"]]
-)
-def test_the_script_starts_as_a_file_and_as_a_module(start, tmp_path):
-    file = start[0] == "gpt/attention_visualization.py"
-    command = [str(PROJECT_ROOT / start[0])] if file else start
-    env = os.environ | {"LLM_TUTORIAL_OUTPUTS": str(tmp_path / "out")}
-    where = tmp_path if file else PROJECT_ROOT
-    done = subprocess.run(
-        [sys.executable, *command, "--preset", "smoke"],
-        cwd=where,
-        env=env,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    assert len(done.stdout.split()) == 6
-    assert (tmp_path / "out/gpt/pictures_smoke/figures/attention.html").is_file()
 
 
 @pytest.mark.parametrize(
