@@ -5,7 +5,8 @@ import torch
 from matplotlib.text import Text
 from torch import nn
 
-from gpt.gpt_model import GPT, RECIPES, GPTConfig, parameter_count
+from gpt.gpt_config import RECIPES, GPTConfig, parameter_count
+from gpt.gpt_model import GPT
 from tutorial_kit.model_diagram import MAX_ROWS, describe_model, model_diagram
 from tutorial_kit.plotting import save_figure
 
