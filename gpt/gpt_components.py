@@ -221,8 +221,10 @@ class Block(nn.Module):
         dropout: float,
     ) -> None:
         super().__init__()
-        self.attention_norm, self.feed_forward_norm = norms
+        attention_norm, feed_forward_norm = norms
+        self.attention_norm = attention_norm
         self.attention = attention
+        self.feed_forward_norm = feed_forward_norm
         self.feed_forward = feed_forward
         self.dropout = nn.Dropout(dropout)
 
