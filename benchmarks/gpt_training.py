@@ -100,7 +100,7 @@ def their_step(layers: int, width: int, heads: int, window: int) -> Step:
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-        return loss.item()  # type: ignore[no-any-return]
+        return loss.item()
 
     return step
 

@@ -92,7 +92,7 @@ class TextbookGPT(nn.Module):
         x = self.tokens(tokens) + self.positions(torch.arange(tokens.shape[1]))
         for block in self.blocks:
             x = block(x)
-        return self.head(self.norm(x))  # type: ignore[no-any-return]
+        return self.head(self.norm(x))
 
 
 def textbook_optimizer(model: nn.Module) -> torch.optim.AdamW:

@@ -1,5 +1,5 @@
 """GPT: a decoder-only language model, from GPT-2's recipe to a modern one.
 
-Read the files in this order: ``text_data``, ``gpt_components``, ``gpt_model``, ``train_gpt``,
-``kv_cache``, ``generation``; the chapter is README_gpt_tutorial.md.
+The chapter, README_gpt_tutorial.md, has the table of the files in reading order: data, components,
+model, training, generation, pictures, published weights.
 """

@@ -45,7 +45,7 @@ def rms_norm(x: Tensor) -> Tensor:
     Returns:
         (..., D), each vector of length about sqrt(D).
     """
-    return RMSNormFunction.apply(x)  # type: ignore[no-any-return]
+    return RMSNormFunction.apply(x)
 
 
 class GELUFunction(torch.autograd.Function):
@@ -93,9 +93,9 @@ def gelu(x: Tensor) -> Tensor:
 
     Because 0.5 (1 + tanh u) = sigmoid(2u), this is x sigmoid(2u) (Hendrycks & Gimpel 2016).
     """
-    return GELUFunction.apply(x)  # type: ignore[no-any-return]
+    return GELUFunction.apply(x)
 
 
 def squared_relu(x: Tensor) -> Tensor:
     """max(x, 0)^2 (So et al. 2021, Primer, section 4.3)."""
-    return SquaredReLUFunction.apply(x)  # type: ignore[no-any-return]
+    return SquaredReLUFunction.apply(x)

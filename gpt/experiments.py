@@ -20,6 +20,9 @@ BASELINE = replace(
 )  # fmt: skip
 
 
+SMOKE = replace(PRESETS["smoke"], max_steps=2, eval_every=2)  # for tests: no result
+
+
 @dataclass(frozen=True)
 class Experiment:
     """Trainings that differ from ``BASELINE`` in the named settings."""
@@ -84,9 +87,9 @@ STRATEGIES = {
 SHARES = {"distinct": "distinct token pairs, %", "repeated": "repeated 4-grams, %"}
 
 
-def variant_config(settings: dict[str, Any], seed: int) -> TrainConfig:
+def variant_config(base: TrainConfig, settings: dict[str, Any], seed: int) -> TrainConfig:
     """Returns the baseline changed by an experiment's settings."""
-    config = replace(BASELINE, seed=seed)
+    config = replace(base, seed=seed)
     if "recipe" in settings:
         config = apply_recipe(config, settings["recipe"])
     return override(config, settings)

@@ -153,7 +153,7 @@ class GPT(nn.Module):
         logits = self.head(self.final_norm(x))
         if self.config.logit_cap:
             logits = self.config.logit_cap * torch.tanh(logits / self.config.logit_cap)
-        return logits  # type: ignore[no-any-return]
+        return logits
 
     def _run(
         self, tokens: Tensor, cache: KVCache | None, record: bool
@@ -167,6 +167,8 @@ class GPT(nn.Module):
                 f"{self.config.max_len}: later positions have never been trained. "
                 "Give fewer tokens, or train with a larger max_len."
             )
+        positions: slice | Tensor
+        mask: Tensor | None
         if cache is None:
             positions, mask = slice(0, length), self.causal[:length, :length]
         else:

@@ -17,10 +17,12 @@ import argparse
 import hashlib
 import json
 import re
+import shutil
 import statistics
 from collections.abc import Sequence
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from matplotlib.figure import Figure
 
@@ -28,6 +30,7 @@ from gpt.experiments import (
     BASELINE,
     EXPERIMENTS,
     SHARES,
+    SMOKE,
     STRATEGIES,
     distinct_share,
     repeated_share,
@@ -38,6 +41,7 @@ from gpt.gpt_config import parameter_count
 from gpt.text_data import TextData, load_text_data
 from gpt.train_config import TrainConfig
 from gpt.train_gpt import train
+from tutorial_kit import PROJECT_ROOT
 from tutorial_kit.config import config_to_dict
 from tutorial_kit.console import OneLineParser, format_table, run_entry
 from tutorial_kit.plotting import PALETTE, new_figure, save_figure
@@ -64,6 +68,26 @@ MEASURES = {
 }
 
 
+@dataclass(frozen=True)
+class Study:
+    """What all experiments of one call share."""
+
+    data: TextData
+    base: TrainConfig  # the variants differ from it
+    seeds: Sequence[int]
+    most: int | None = None  # variants of each experiment that are run; None means all
+
+
+class Row(NamedTuple):
+    """One line of an experiment's table."""
+
+    label: str
+    bits: float  # per byte of held-out text, mean over the seeds
+    spread: float  # standard deviation over the seeds
+    seconds: float  # of one training, mean
+    parameters: int
+
+
 def figures_folder() -> Path:
     """Returns where the figures go."""
     return run_folder("gpt", "experiments") / "figures"
@@ -84,7 +108,8 @@ def run_variant(config: TrainConfig, data: TextData) -> dict[str, float]:
     folder = variant_folder(config, data)
     path = folder / "outcome.json"
     if path.is_file():
-        return json.loads(path.read_text(encoding="utf-8"))  # type: ignore[no-any-return]
+        earlier: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))
+        return earlier
     result = train(config, data, folder)
     outcome = {
         "bits": result.bits_per_byte,
@@ -95,52 +120,61 @@ def run_variant(config: TrainConfig, data: TextData) -> dict[str, float]:
     return outcome
 
 
-def run_experiment(name: str, data: TextData, seeds: Sequence[int]) -> list[Result]:
+def run_experiment(name: str, study: Study) -> list[Result]:
     """Trains all variants of an experiment; prints a table, saves the figure."""
     experiment = EXPERIMENTS[name]
     rows, results = [], []
-    for label, settings in experiment.variants.items():
-        outcomes = [run_variant(variant_config(settings, seed), data) for seed in seeds]
+    for label, settings in list(experiment.variants.items())[: study.most]:
+        configs = [variant_config(study.base, settings, seed) for seed in study.seeds]
+        outcomes = [run_variant(config, study.data) for config in configs]
         bits = [outcome["bits"] for outcome in outcomes]
-        mean, spread = statistics.mean(bits), standard_deviation(bits)
         seconds = [outcome["seconds"] for outcome in outcomes]
-        parameters = int(outcomes[0]["parameters"])
-        rows.append((label, round(mean, 4), round(spread, 4), statistics.mean(seconds), parameters))
+        row = Row(
+            label,
+            statistics.mean(bits),
+            standard_deviation(bits),
+            statistics.mean(seconds),
+            int(outcomes[0]["parameters"]),
+        )
+        rows.append(row)
         results.append(
             Result(
-                result_name(name, label), mean, "bits per byte", better="lower",
-                seeds=tuple(seeds), spread=spread, seconds=sum(seconds),
-                command=COMMAND.format(name), note=f"{label} ({parameters:,} parameters)",
+                result_name(name, label), row.bits, "bits per byte", better="lower",
+                seeds=tuple(study.seeds), spread=row.spread, seconds=sum(seconds),
+                command=COMMAND.format(name), note=f"{label} ({row.parameters:,} parameters)",
             )
         )  # fmt: skip
     print(f"\n{experiment.question}")
-    shown = [(*row[:3], round(row[3], 1), row[4]) for row in rows]
+    shown = [(r.label, round(r.bits, 4), round(r.spread, 4), round(r.seconds, 1), r.parameters)
+             for r in rows]  # fmt: skip
     print(format_table(["variant", "bits per byte", "spread", "seconds", "parameters"], shown))
     save_figure(bars_figure(experiment.question, rows), figures_folder() / f"{name}.png")
     return results
 
 
-def run_sampling(data: TextData, seeds: Sequence[int]) -> list[Result]:
+def run_sampling(study: Study) -> list[Result]:
     """Measures how varied and how repetitive the text of each sampling strategy is."""
-    run_variant(variant_config({}, 0), data)
-    model, _ = load_model(variant_folder(variant_config({}, 0), data))
-    held_out = data.tokens["validation"]
-    prompts = [held_out[start : start + 16].tolist() for start in range(0, 16_000, 1000)]
+    config = variant_config(study.base, {}, 0)
+    run_variant(config, study.data)
+    model, _ = load_model(variant_folder(config, study.data))
+    starts = range(0, 1600, 100)
+    prompts = [study.data.tokens["validation"][at : at + 16].tolist() for at in starts]
     rows, results = [], []
-    for label, sampling in STRATEGIES.items():
-        texts = [generate(model, prompts, 96, sampling, seed=seed) for seed in seeds]
+    for label, sampling in list(STRATEGIES.items())[: study.most]:
+        texts = [generate(model, prompts, 96, sampling, seed=seed) for seed in study.seeds]
         shares = {
             "distinct": [distinct_share(batch) for batch in texts],
             "repeated": [repeated_share(batch) for batch in texts],
         }
-        rows.append((label, *(statistics.mean(values) for values in shares.values())))
+        means = {what: statistics.mean(values) for what, values in shares.items()}
+        rows.append((label, means["distinct"], means["repeated"]))
         for what, values in shares.items():
             results.append(
                 Result(
                     result_name(f"sampling.{what}", label), statistics.mean(values), "%",
-                    better="higher" if what == "distinct" else "lower", seeds=tuple(seeds),
-                    spread=standard_deviation(values), command=COMMAND.format("sampling"),
-                    note=f"{label}: {SHARES[what]}",
+                    better="higher" if what == "distinct" else "lower",
+                    seeds=tuple(study.seeds), spread=standard_deviation(values),
+                    command=COMMAND.format("sampling"), note=f"{label}: {SHARES[what]}",
                 )
             )  # fmt: skip
     print("\nHow varied, and how repetitive, is what each strategy writes?")
@@ -155,23 +189,20 @@ def standard_deviation(values: Sequence[float]) -> float:
     return statistics.stdev(values) if len(values) > 1 else 0.0
 
 
-def bars_figure(question: str, rows: Sequence[tuple[str, float, float, float, int]]) -> Figure:
-    """Draws one bar a variant; the title states which one is best.
-
-    Args:
-        question: what the experiment asks.
-        rows: (label, mean bits per byte, standard deviation, seconds, parameters).
-    """
-    best = min(rows, key=lambda row: row[1])
+def bars_figure(question: str, rows: Sequence[Row]) -> Figure:
+    """Draws one bar a variant; the title states which one is best."""
+    best = min(rows, key=lambda row: row.bits)
     figure, axes = new_figure(width=7.0, height=1.3 + 0.33 * len(rows))
-    labels, means, spreads = [[row[i] for row in rows] for i in range(3)]
+    bits, spreads = [row.bits for row in rows], [row.spread for row in rows]
     colors = [PALETTE[2] if row is best else PALETTE[0] for row in rows]
-    axes.barh(labels, means, xerr=spreads, color=colors, height=0.7)
+    axes.barh([row.label for row in rows], bits, xerr=spreads, color=colors, height=0.7)
     axes.invert_yaxis()
-    low, high = min(means), max(means)
+    low, high = min(bits), max(bits)
     axes.set_xlim(max(0.0, low - 0.3 * (high - low) - 0.01), high + 0.1 * (high - low) + 0.01)
     axes.set_xlabel("bits per byte of held-out text, lower is better (axis cut off)")
-    axes.set_title(f"{question}\nBest: {best[0]}, {best[1]:.3f} ± {best[2]:.3f}", loc="left")
+    axes.set_title(
+        f"{question}\nBest: {best.label}, {best.bits:.3f} ± {best.spread:.3f}", loc="left"
+    )
     return figure
 
 
@@ -200,6 +231,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--preset", choices=["smoke", "standard"], default="standard",
                         help="smoke: a few steps of everything, nothing is recorded")  # fmt: skip
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS), help="at least three")
+    parser.add_argument("--publish", action="store_true",
+                        help="also copy the figures to docs/figures/gpt")  # fmt: skip
     return parser
 
 
@@ -214,16 +247,20 @@ def main(argv: Sequence[str] | None = None) -> list[Result]:
                 f"--only {args.only}: there is no such experiment. Use one of {', '.join(names)}."
             )
         names = [wanted]
-    smoke = args.preset == "smoke"
-    if smoke:
-        args.seeds = args.seeds[:1]
-    data = load_text_data(BASELINE.dataset, BASELINE.tokenizer, BASELINE.bpe_tokens)
+    base = SMOKE if args.preset == "smoke" else BASELINE
+    data = load_text_data(base.dataset, base.tokenizer, base.bpe_tokens)
+    study = Study(data, base, args.seeds)
+    if args.preset == "smoke":
+        study = Study(data, base, args.seeds[:1], most=2)
     results: list[Result] = []
     for name in names:
-        run = run_sampling if name == "sampling" else partial(run_experiment, name)
-        results += run(data, args.seeds)
-        if not smoke:
+        results += run_sampling(study) if name == "sampling" else run_experiment(name, study)
+        if args.preset != "smoke":
             record("gpt", results)
+        if args.publish:
+            folder = PROJECT_ROOT / "docs" / "figures" / "gpt"
+            folder.mkdir(parents=True, exist_ok=True)
+            shutil.copy(figures_folder() / f"{name}.png", folder)
     return results
 
 

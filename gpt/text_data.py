@@ -90,7 +90,8 @@ def _tokenize(
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(path, "wb") as file:
-            np.savez(file, tokenizer=json.dumps(tokenizer.to_dict()), **arrays)
+            content: dict[str, Any] = {"tokenizer": json.dumps(tokenizer.to_dict()), **arrays}
+            np.savez(file, **content)
     except OSError as error:
         print(f"note: the tokens are not cached: {error}")
     return tokenizer, arrays

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gpt.gpt_components import CausalSelfAttention
 from gpt.gpt_model import GPT
 from gpt.text_data import TextData, WindowSampler
 from gpt.train_config import TrainConfig
@@ -40,8 +41,9 @@ def build_optimizers(model: GPT, config: TrainConfig) -> list[torch.optim.Optimi
         optimizers = [fused_adamw(groups, config.lr, (0.9, config.beta2))]
     else:
         matrices = [p for p in model.blocks.parameters() if p.ndim == 2]
-        for block in model.blocks:
-            block.attention.qkv.weight.muon_splits = block.attention.rows
+        for attention in model.modules():
+            if isinstance(attention, CausalSelfAttention):
+                attention.qkv.weight.muon_splits = attention.rows  # type: ignore[attr-defined]
         embeddings = [p for name, p in model.named_parameters() if "embedding" in name]
         taken = {id(p) for p in matrices + embeddings}
         rest = [p for p in model.parameters() if id(p) not in taken]

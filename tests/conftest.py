@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-try:
-    import torch
-except ImportError:  # the doctor's tests also run where nothing is installed
-    pass
-else:
-    torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported; subprocesses inherit it
 
 
 @pytest.fixture(autouse=True)

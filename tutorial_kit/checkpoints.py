@@ -104,7 +104,8 @@ def load_checkpoint(path: Path, *, family: str) -> dict[str, Any]:
 
 def random_states() -> dict[str, Any]:
     """Returns the state of every global random generator as tensors and plain types."""
-    _, numpy_words, position, has_gauss, gauss = np.random.get_state(legacy=True)
+    _, words_array, position, has_gauss, gauss = np.random.get_state(legacy=True)
+    numpy_words = np.asarray(words_array)
     version, words, gauss_next = random.getstate()
     states: dict[str, Any] = {
         "torch": torch.get_rng_state(),
