@@ -179,3 +179,18 @@ def test_a_foreign_package_of_the_same_name_does_not_win(
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("usage:")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", [script for script in SCRIPTS if "quick_start" in script])
+def test_ctrl_c_in_the_middle_of_a_demo_ends_it(repository, cache, script):
+    """A training that stops at Ctrl-C must not go on to show what it never learned."""
+    test_runner = pytest.importorskip("test_runner", reason="needs a pseudo-terminal")
+    family = script.split("/")[0]
+    user = test_runner.Terminal(
+        repository, "--only", family, LLM_TUTORIAL_CACHE=str(cache), OMP_NUM_THREADS="1"
+    )
+    user.wait_for("training:", SCRIPT_SECONDS)  # the progress bar
+    user.type(test_runner.CTRL_C)
+    assert user.leave() == 0
+    assert f"{family} interrupted" in user.screen

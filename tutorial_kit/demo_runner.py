@@ -169,7 +169,7 @@ def _in_one_line(error: BaseException) -> str:
     """Says in one line what went wrong, and what to do where that is known."""
     if isinstance(error, SystemExit):
         return f"it left with exit code {error.code}; see above"
-    text = one_line(error)[:300]
+    text = one_line(error)[:300].rstrip(".")
     if isinstance(error, ModuleNotFoundError):
         ours = (error.name or "").split(".")[0] in (*FAMILIES, "tutorial_kit")
         remedy = "python validate_project.py" if ours else "pip install -r requirements.txt"

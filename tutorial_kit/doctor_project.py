@@ -46,7 +46,8 @@ FAMILY_FILES = {
     "vit": ("README_vit_tutorial.md", "patch_embedding.py", "vit_components.py", "vit_model.py")
     + ("vit_trainer.py", "run_examples.py", "verify_vit_structure.py"),
     "gpt": ("README_gpt_tutorial.md", "text_data.py", "gpt_components.py", "gpt_model.py")
-    + ("train_gpt.py", "generation.py", "run_examples.py", "verify_structure.py"),
+    + ("train_gpt.py", "generation.py", "attention_visualization.py", "run_examples.py")
+    + ("verify_structure.py",),
     "instruction_tuning": ("README_instruction_tuning.md", "sft_trainer.py")
     + ("run_examples.py", "verify_losses.py"),
 }
