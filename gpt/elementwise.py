@@ -49,26 +49,27 @@ def rms_norm(x: Tensor) -> Tensor:
 
 
 class GELUFunction(torch.autograd.Function):
-    """GELU's tanh form as x sigmoid(2u): one exponential, where tanh is slow forward and back."""
+    """GELU's tanh form as x sigmoid(u): one exponential, where tanh is slow forward and back."""
 
-    CUBIC = 0.044715
     SCALE = 2.0 * math.sqrt(2.0 / math.pi)
+    CUBIC = 0.044715 * SCALE
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        """Returns x sigmoid(SCALE (x + CUBIC x^3))."""
-        inner = (x * x).mul_(GELUFunction.SCALE * GELUFunction.CUBIC).add_(GELUFunction.SCALE)
-        gate = inner.mul_(x).sigmoid_()
+        """Returns x sigmoid(u) with u = SCALE x + CUBIC x^3."""
+        gate = torch.addcmul(x.new_tensor(GELUFunction.SCALE), x, x, value=GELUFunction.CUBIC)
+        gate.mul_(x).sigmoid_()
         ctx.save_for_backward(x, gate)
         return x * gate
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        """Returns gradient * gate * (1 + x (1 - gate) inner'(x))."""
+        """Returns gradient * gate (1 + (1 - gate) x u') with u' = SCALE + 3 CUBIC x^2."""
         x, gate = ctx.saved_tensors
-        slope = (x * x).mul_(3.0 * GELUFunction.SCALE * GELUFunction.CUBIC).add_(GELUFunction.SCALE)
-        slope.mul_(x).mul_(1.0 - gate).add_(1.0)
-        return slope.mul_(gate).mul_(gradient)
+        slope = torch.addcmul(x.new_tensor(GELUFunction.SCALE), x, x, value=3 * GELUFunction.CUBIC)
+        slope.mul_(x)  # x u'
+        slope = torch.addcmul(slope, slope, gate, value=-1.0)  # (1 - gate) x u'
+        return torch.addcmul(gate, gate, slope).mul_(gradient)
 
 
 class SquaredReLUFunction(torch.autograd.Function):
