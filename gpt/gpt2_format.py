@@ -83,7 +83,7 @@ def config_to_gpt2(config: GPTConfig, tokenizer: ByteBPE) -> dict[str, Any]:
         ValueError: a part of the recipe has no place in the format.
     """
     needed = RECIPES["gpt2"] | {"n_kv_heads": config.n_heads}
-    for name in ("norm", "positions", "activation", "qk_norm", "bias", "logit_cap", "n_kv_heads"):
+    for name in ("norm", "positions", "activation", "qk_norm", "bias", "n_kv_heads"):
         if getattr(config, name) != needed[name]:
             raise ValueError(
                 f"a model with {name}={getattr(config, name)!r} cannot be saved in GPT-2's format, "

@@ -29,7 +29,6 @@ class GPTConfig:
     bias: bool = True  # biases in the linear layers
     tie_weights: bool = True  # the output projection is the token embedding
     zero_init: bool = False  # projections onto the residual stream and the head start at zero
-    logit_cap: float = 0.0  # logits are kept within +-cap by a tanh; 0 means no cap
 
     def __post_init__(self) -> None:
         """Checks what the layers assume."""
@@ -72,7 +71,6 @@ RECIPES: dict[str, dict[str, Any]] = {
         "bias": True,
         "tie_weights": True,
         "zero_init": False,
-        "logit_cap": 0.0,
     },
     "modern": {
         "norm": "rmsnorm",
@@ -82,7 +80,6 @@ RECIPES: dict[str, dict[str, Any]] = {
         "bias": False,
         "tie_weights": False,
         "zero_init": True,
-        "logit_cap": 15.0,
     },
 }
 

@@ -150,10 +150,7 @@ class GPT(nn.Module):
 
     def project(self, x: Tensor) -> Tensor:
         """Turns the residual stream, (..., D), into logits, (..., V)."""
-        logits = self.head(self.final_norm(x))
-        if self.config.logit_cap:
-            logits = self.config.logit_cap * torch.tanh(logits / self.config.logit_cap)
-        return logits
+        return self.head(self.final_norm(x))
 
     def _run(
         self, tokens: Tensor, cache: KVCache | None, record: bool

@@ -107,6 +107,7 @@ def train(
     Raises:
         ValueError: the loss is no longer a number, or the checkpoint does not fit.
         FileNotFoundError: ``resume`` without a checkpoint.
+        KeyboardInterrupt: Ctrl-C was pressed; the run is saved.
     """
     keep_freed_memory()
     if config.threads:
@@ -156,7 +157,7 @@ def train(
                 reporter.save(last)
             if stopped:
                 reporter.say_how_to_resume()
-                break
+                raise KeyboardInterrupt
         return reporter.result()
 
 

@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -190,7 +191,8 @@ def test_ctrl_c_in_the_middle_of_a_demo_ends_it(repository, cache, script):
     user = test_runner.Terminal(
         repository, "--only", family, LLM_TUTORIAL_CACHE=str(cache), OMP_NUM_THREADS="1"
     )
-    user.wait_for("training:", SCRIPT_SECONDS)  # the progress bar
+    user.wait_for("parameters; training on", SCRIPT_SECONDS)
+    time.sleep(3)  # into the first steps
     user.type(test_runner.CTRL_C)
     assert user.leave() == 0
     assert f"{family} interrupted" in user.screen

@@ -60,7 +60,9 @@ def test_tokens_decode_to_the_text_and_come_from_the_cache(tmp_path: Path, token
         assert first.n_bytes[split] == len(text.encode())
     (stored,) = (tmp_path / "cache" / "tokens").iterdir()
     stored.write_bytes(stored.read_bytes()[:100])  # a damaged cache is made anew
-    assert torch.equal(load_text_data(source, tokenizer, 300).tokens["train"], first.tokens["train"])  # type: ignore[arg-type]
+    assert torch.equal(
+        load_text_data(source, tokenizer, 300).tokens["train"], first.tokens["train"]
+    )  # type: ignore[arg-type]
 
 
 def test_bits_per_byte_by_hand() -> None:

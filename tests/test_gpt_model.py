@@ -74,13 +74,6 @@ def test_masked_loss_on_three_tokens_by_hand() -> None:
     assert loss.item() == pytest.approx((math.log(2) + math.log(4 / 3)) / 2)
 
 
-def test_logit_cap_bounds_the_logits() -> None:
-    model = small_model("modern")
-    model.head.weight.data *= 1e3
-    logits = model(torch.randint(50, (2, 5)))
-    assert 14 < logits.abs().max() <= 15
-
-
 def test_casting_the_model_keeps_its_rotations() -> None:
     model, tokens = small_model("modern", torch.float32), torch.randint(50, (2, 12))
     assert torch.allclose(model(tokens), model.double()(tokens).float(), atol=1e-5)

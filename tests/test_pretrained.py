@@ -269,7 +269,6 @@ def test_weights_in_other_formats_are_explained(folder):
         ({"activation": "swiglu"}, "activation='swiglu'"),
         ({"n_kv_heads": 2}, "n_kv_heads=2"),
         ({"bias": False}, "bias=False"),
-        ({"logit_cap": 15.0}, "logit_cap=15.0"),
         ({"qk_norm": True}, "qk_norm=True"),
     ],
 )

@@ -7,9 +7,7 @@ of kind "trying" comes before each import, so that the parent knows the culprit 
 
 from __future__ import annotations
 
-if (
-    __name__ == "__main__" and __spec__ is None
-):  # started as a file: import from the repository root
+if __name__ == "__main__" and __spec__ is None:  # started as a file: import from the root
     import pathlib
     import sys
 
