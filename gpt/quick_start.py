@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from gpt.attention_visualization import attention_figure, write_page
@@ -25,8 +26,8 @@ from gpt.gpt_model import GPT
 from gpt.ngram_baseline import ngram_bits_per_byte
 from gpt.prediction_visualization import logit_lens_figure, training_curve_figure
 from gpt.sampling import Sampling
-from gpt.text_data import TextData, load_text_data
-from gpt.train_config import PRESETS
+from gpt.text_data import TextData, WindowSampler, load_text_data
+from gpt.train_config import PRESETS, TrainConfig
 from gpt.train_gpt import train
 from tutorial_kit.console import OneLineParser, format_table, run_entry
 from tutorial_kit.demo import DemoResult
@@ -49,21 +50,31 @@ PROMPT = "Returns the"
 PICTURED = "The function returns the number of elements in the array."
 
 
-def measure_baselines(data: TextData, texts: Texts) -> tuple[float, str]:
-    """Scores n-gram models on the validation split; returns the best bits per byte, and a table."""
-    bits = ngram_bits_per_byte(
-        data.tokens["train"].numpy(),
+def text_read(data: TextData, config: TrainConfig) -> np.ndarray:
+    """Returns the tokens that a training of ``config`` reads, (N,), in the order of the text."""
+    window = config.model.max_len
+    sampler = WindowSampler(data.tokens["train"], window, config.batch_size, config.seed)
+    starts = sampler.starts[: config.max_steps * config.batch_size].sort().values
+    return sampler.tokens[starts[:, None] + torch.arange(window)].flatten().numpy()
+
+
+def measure_baselines(data: TextData, counted: np.ndarray) -> dict[int, float]:
+    """Scores n-gram models on the validation split.
+
+    Args:
+        data: the text.
+        counted: (N,), the tokens whose n-grams are counted.
+
+    Returns:
+        Order -> bits per byte.
+    """
+    return ngram_bits_per_byte(
+        counted,
         data.tokens["validation"].numpy(),
         data.n_bytes["validation"],
         data.tokenizer.vocab_size,
         NGRAM_ORDER,
     )
-    names = {1: "unigram", 2: "bigram"}
-    rows = [
-        (texts.get(f"baseline.{names.get(order, 'ngram')}", order=order), round(value, 3))
-        for order, value in bits.items()
-    ]
-    return min(bits.values()), format_table(["model", "bits per byte"], rows)
 
 
 def sample(model: GPT, data: TextData, sampling: Sampling, length: int) -> str:
@@ -116,20 +127,36 @@ def main(argv: Sequence[str] | None = None) -> DemoResult:
         bytes_per_token=data.n_bytes["train"] / len(data.tokens["train"]),
         pieces="|".join(pieces),
     )
-    baseline, table = measure_baselines(data, texts)
-    texts.say("quick.baselines", table=table)
+    read = text_read(data, config)
+    everything = measure_baselines(data, data.tokens["train"].numpy())
+    same_text = measure_baselines(data, read)
+    megabytes = sizes["train"] * len(read) / len(data.tokens["train"])
+    names = {1: texts.get("baseline.unigram"), 2: texts.get("baseline.bigram")}
+    rows = [
+        (
+            names.get(order, texts.get("baseline.ngram", order=order)),
+            round(everything[order], 3),
+            round(same_text[order], 3),
+        )
+        for order in everything
+    ]
+    columns = [texts.get("baseline.of", megabytes=size) for size in (sizes["train"], megabytes)]
+    headers = ["model", *columns]
+    texts.say("quick.baselines", table=format_table(headers, rows), megabytes=megabytes)
 
     torch.manual_seed(args.seed)
     untrained = GPT(replace(config.model, vocab_size=data.tokenizer.vocab_size))
     texts.say("quick.untrained", sample=sample(untrained, data, Sampling(), 12))
     texts.say("quick.training")
     result = train(config, data, folder, device=args.device)
+    bits, rival = result.bits_per_byte, min(same_text.values())
     texts.say(
         "quick.result",
-        bits=result.bits_per_byte,
-        baseline=baseline,
-        share=abs(1.0 - result.bits_per_byte / baseline),
-        direction=texts.get("quick.below" if result.bits_per_byte < baseline else "quick.above"),
+        bits=bits,
+        same_text=rival,
+        everything=min(everything.values()),
+        share=abs(1.0 - bits / rival),
+        direction=texts.get("quick.below" if bits < rival else "quick.above"),
     )
     texts.say("quick.sampling", prompt=PROMPT)
     for name, sampling in STRATEGIES.items():
@@ -141,8 +168,8 @@ def main(argv: Sequence[str] | None = None) -> DemoResult:
     return DemoResult(
         family="gpt",
         learned=texts.get("demo.learned"),
-        headline=texts.get("demo.headline", bits=result.bits_per_byte, baseline=baseline),
-        value=result.bits_per_byte,
+        headline=texts.get("demo.headline", bits=bits, baseline=rival),
+        value=bits,
         unit="bits per byte",
         seconds=time.perf_counter() - started,
         files=tuple(str(path) for path in files),
