@@ -166,7 +166,6 @@ def build_parser() -> argparse.ArgumentParser:
         prog="run_all_tutorials.py",
         description="Runs the demos of the course. Without arguments a menu appears.",
         epilog="The exit code is the number of demos that failed.",
-        allow_abbrev=False,
     )
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--list", action="store_true", help="print what there is and leave")

@@ -40,7 +40,6 @@ def build_parser() -> argparse.ArgumentParser:
         prog="validate_project.py",
         description="Check this machine, the installation and the project.",
         epilog="The exit code is 0 if nothing failed, else 1.",
-        allow_abbrev=False,
     )
     parser.add_argument(
         "--report", action="store_true", help="print a block to paste into a bug report"

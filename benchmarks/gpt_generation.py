@@ -1,8 +1,9 @@
 """Measures writing with ``gpt`` beside transformers' generate, both with a cache, in turns.
 
-Greedy choice behind a prompt of 16 tokens, 200 new ones, random weights: the speed does not depend on
-them. Ours writes with packed weights (``gpt.packed_weights``), as its command line does. Speculative
-decoding needs models that agree, so a pair is trained on tinyshakespeare first (kept in outputs/).
+Greedy choice behind a prompt of 16 tokens, 200 new ones, random weights: the speed does not depend
+on them. Ours writes with packed weights (``gpt.packed_weights``), as its command line does.
+Speculative decoding needs models that agree, so a pair is trained on tinyshakespeare first (kept in
+outputs/).
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from gpt.speculative import speculate
 from gpt.text_data import load_text_data
 from gpt.train_config import PRESETS
 from gpt.train_gpt import train
+from tutorial_kit.config import override
 from tutorial_kit.console import OneLineParser, format_table, run_entry
 from tutorial_kit.results import Result, record
 from tutorial_kit.training import run_folder
@@ -119,10 +121,8 @@ def trained(role: str) -> GPT:
     """Returns a model of the pair, trained now or earlier."""
     minutes, shape = PAIR[role]
     base = PRESETS["shakespeare"]
-    config = replace(
-        base, model=replace(base.model, max_len=256, **shape), batch_size=8, budget_minutes=minutes,
-        eval_every=10**6, checkpoint_every=10**6,
-    )  # fmt: skip
+    settings = {"max_len": 256, "batch_size": 8, "budget_minutes": minutes, **shape}
+    config = override(base, {**settings, "eval_every": 10**6, "checkpoint_every": 10**6})
     folder = run_folder("gpt", f"benchmark_{role}")
     if not (folder / "checkpoints" / "last.pt").is_file():
         data = load_text_data(config.dataset, config.tokenizer, config.bpe_tokens)

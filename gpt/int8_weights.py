@@ -12,6 +12,8 @@ and slower.
 
 from __future__ import annotations
 
+import warnings
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -48,7 +50,9 @@ def error_bound(x: Tensor, scales: Tensor) -> Tensor:
 
 def fast_path_works() -> bool:
     """Tells whether this build of torch multiplies int8 matrices on this processor."""
-    return "x86" in torch.backends.quantized.supported_engines
+    return "x86" in torch.backends.quantized.supported_engines and hasattr(
+        torch, "_make_per_channel_quantized_tensor"
+    )
 
 
 class Int8Linear(nn.Module):
@@ -69,9 +73,11 @@ class Int8Linear(nn.Module):
         if self.fast:
             torch.backends.quantized.engine = "x86"
             zeros = torch.zeros(len(self.scales), dtype=torch.long)
-            integers = torch._make_per_channel_quantized_tensor(
-                self.quantized, self.scales.double(), zeros, 0
-            )
+            with warnings.catch_warnings():  # torch announces the end of this type of tensor
+                warnings.simplefilter("ignore", UserWarning)
+                integers = torch._make_per_channel_quantized_tensor(
+                    self.quantized, self.scales.double(), zeros, 0
+                )
             self.packed = torch.ops.quantized.linear_prepack(integers, self.bias)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -35,6 +35,7 @@ from tutorial_kit.device import DEVICES
 from tutorial_kit.model_diagram import model_diagram
 from tutorial_kit.plotting import save_figure
 from tutorial_kit.texts import Texts
+from tutorial_kit.tokenizers import Tokenizer
 from tutorial_kit.training import run_folder
 
 STRATEGIES = {
@@ -83,18 +84,18 @@ def sample(model: GPT, data: TextData, sampling: Sampling, length: int) -> str:
     return " ".join((PROMPT + text).split())
 
 
-def draw(model: GPT, data: TextData, folder: Path) -> list[Path]:
-    """Saves the pictures of a trained model; returns their paths."""
+def draw(model: GPT, tokenizer: Tokenizer, folder: Path) -> list[Path]:
+    """Saves the pictures of a trained model into its run's folder; returns their paths."""
     figures = folder / "figures"
-    tokens = data.tokenizer.encode(PICTURED)[: model.config.max_len]
+    tokens = tokenizer.encode(PICTURED)[: model.config.max_len]
     return [
         save_figure(
             training_curve_figure(folder / "metrics.jsonl"), figures / "training_curve.png"
         ),
-        save_figure(attention_figure(model, data.tokenizer, tokens), figures / "attention.png"),
-        save_figure(logit_lens_figure(model, data.tokenizer, tokens), figures / "logit_lens.png"),
+        save_figure(attention_figure(model, tokenizer, tokens), figures / "attention.png"),
+        save_figure(logit_lens_figure(model, tokenizer, tokens), figures / "logit_lens.png"),
         save_figure(model_diagram(model, "GPT"), figures / "structure.png"),
-        write_page(model, data.tokenizer, tokens, figures / "attention.html"),
+        write_page(model, tokenizer, tokens, figures / "attention.html"),
     ]
 
 
@@ -162,7 +163,7 @@ def main(argv: Sequence[str] | None = None) -> DemoResult:
     for name, sampling in STRATEGIES.items():
         text = sample(result.model, data, sampling, 30)
         texts.say("quick.strategy", name=texts.get(f"strategy.{name}"), text=text)
-    files = draw(result.model, data, folder) + [result.folder / "checkpoints" / "best.pt"]
+    files = draw(result.model, data.tokenizer, folder) + [result.folder / "checkpoints" / "best.pt"]
     texts.say("quick.files", files="\n".join(f"   {path}" for path in files))
     texts.say("quick.next", run=folder.name)
     return DemoResult(

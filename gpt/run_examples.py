@@ -19,13 +19,12 @@ import json
 import re
 import shutil
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
-from matplotlib.figure import Figure
-
+from gpt.experiment_figures import Row, bars_figure, sampling_figure
 from gpt.experiments import (
     BASELINE,
     EXPERIMENTS,
@@ -38,13 +37,15 @@ from gpt.experiments import (
 )
 from gpt.generation import generate, load_model
 from gpt.gpt_config import parameter_count
+from gpt.quick_start import draw
+from gpt.quick_start import main as quick_start
 from gpt.text_data import TextData, load_text_data
 from gpt.train_config import TrainConfig
 from gpt.train_gpt import train
 from tutorial_kit import PROJECT_ROOT
 from tutorial_kit.config import config_to_dict
 from tutorial_kit.console import OneLineParser, format_table, run_entry
-from tutorial_kit.plotting import PALETTE, new_figure, save_figure
+from tutorial_kit.plotting import save_figure
 from tutorial_kit.results import Result, record
 from tutorial_kit.training import run_folder, write_json
 
@@ -76,16 +77,6 @@ class Study:
     base: TrainConfig  # the variants differ from it
     seeds: Sequence[int]
     most: int | None = None  # variants of each experiment that are run; None means all
-
-
-class Row(NamedTuple):
-    """One line of an experiment's table."""
-
-    label: str
-    bits: float  # per byte of held-out text, mean over the seeds
-    spread: float  # standard deviation over the seeds
-    seconds: float  # of one training, mean
-    parameters: int
 
 
 def figures_folder() -> Path:
@@ -184,49 +175,36 @@ def run_sampling(study: Study) -> list[Result]:
     return results
 
 
+def run_pictures(study: Study) -> list[Result]:
+    """Draws the quick start's pictures again, from its checkpoint."""
+    preset = "smoke" if study.most else "quick"
+    run = run_folder("gpt", f"quick_start_{preset}")
+    if not run.is_dir():
+        quick_start(["--preset", preset])
+    model, tokenizer = load_model(run)
+    for path in draw(model, tokenizer, run):
+        if path.suffix == ".png":
+            figures_folder().mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, figures_folder())
+    return []
+
+
 def standard_deviation(values: Sequence[float]) -> float:
     """Returns the sample standard deviation over the seeds; 0 for a single one."""
     return statistics.stdev(values) if len(values) > 1 else 0.0
 
 
-def bars_figure(question: str, rows: Sequence[Row]) -> Figure:
-    """Draws one bar a variant; the title states which one is best."""
-    best = min(rows, key=lambda row: row.bits)
-    figure, axes = new_figure(width=7.0, height=1.3 + 0.33 * len(rows))
-    bits, spreads = [row.bits for row in rows], [row.spread for row in rows]
-    colors = [PALETTE[2] if row is best else PALETTE[0] for row in rows]
-    axes.barh([row.label for row in rows], bits, xerr=spreads, color=colors, height=0.7)
-    axes.invert_yaxis()
-    low, high = min(bits), max(bits)
-    axes.set_xlim(max(0.0, low - 0.3 * (high - low) - 0.01), high + 0.1 * (high - low) + 0.01)
-    axes.set_xlabel("bits per byte of held-out text, lower is better (axis cut off)")
-    axes.set_title(
-        f"{question}\nBest: {best.label}, {best.bits:.3f} ± {best.spread:.3f}", loc="left"
-    )
-    return figure
-
-
-def sampling_figure(rows: Sequence[tuple[str, float, float]]) -> Figure:
-    """Draws repetition against variety, one point a strategy.
-
-    Args:
-        rows: (label, distinct pairs in percent, repeated 4-grams in percent).
-    """
-    figure, axes = new_figure(width=7.0, height=4.5)
-    for index, (label, distinct, repeated) in enumerate(rows):
-        axes.scatter(distinct, repeated, color=PALETTE[index % len(PALETTE)], s=40)
-        axes.annotate(f" {label}", (distinct, repeated), fontsize=9)
-    most = max(rows, key=lambda row: row[2])
-    axes.set_xlabel("token pairs that are distinct (%)")
-    axes.set_ylabel("4-grams already written in the same text (%)")
-    axes.set_title(f"{most[0]} repeats itself most: {most[2]:.0f} % of its 4-grams", loc="left")
-    return figure
+RUNNERS: dict[str, Callable[[Study], list[Result]]] = {
+    **{name: partial(run_experiment, name) for name in EXPERIMENTS},
+    "sampling": run_sampling,
+    "pictures": run_pictures,
+}
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Returns the command line."""
     parser = OneLineParser(description="Run the experiments of GPT's chapter.")
-    names = [*EXPERIMENTS, "sampling"]
+    names = [*RUNNERS]
     parser.add_argument("--only", metavar="NAME", help=f"{', '.join(names)}, or a result's name")
     parser.add_argument("--preset", choices=["smoke", "standard"], default="standard",
                         help="smoke: a few steps of everything, nothing is recorded")  # fmt: skip
@@ -239,7 +217,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> list[Result]:
     """Runs the experiments, prints their tables, saves figures and results."""
     args = build_parser().parse_args(argv)
-    names = [*EXPERIMENTS, "sampling"]
+    names = [*RUNNERS]
     if args.only:
         wanted = args.only.removeprefix("gpt.").split(".")[0]
         if wanted not in names:
@@ -254,13 +232,14 @@ def main(argv: Sequence[str] | None = None) -> list[Result]:
         study = Study(data, base, args.seeds[:1], most=2)
     results: list[Result] = []
     for name in names:
-        results += run_sampling(study) if name == "sampling" else run_experiment(name, study)
+        results += RUNNERS[name](study)
         if args.preset != "smoke":
             record("gpt", results)
         if args.publish:
             folder = PROJECT_ROOT / "docs" / "figures" / "gpt"
             folder.mkdir(parents=True, exist_ok=True)
-            shutil.copy(figures_folder() / f"{name}.png", folder)
+            for path in figures_folder().glob("*.png"):
+                shutil.copy(path, folder)
     return results
 
 

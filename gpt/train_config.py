@@ -27,9 +27,7 @@ class TrainConfig:
     batch_size: int = 16  # windows in a minibatch, over all processes
     accumulation: int = 1  # parts a minibatch is computed in, to save memory
     max_steps: int = 1000  # updates of the weights
-    budget_minutes: float = (
-        0.0  # stop after this many minutes, schedule included; 0 means max_steps
-    )
+    budget_minutes: float = 0.0  # minutes of training, instead of max_steps; 0 means none
     optimizer: Literal["adamw", "muon"] = "adamw"  # muon: matrices by Muon, the rest by AdamW
     lr: float = 1e-3  # peak learning rate of AdamW
     beta2: float = 0.99  # AdamW's memory of squared gradients
@@ -45,9 +43,7 @@ class TrainConfig:
     eval_every: int = 250  # steps between evaluations on the whole validation split
     checkpoint_every: int = 250  # steps between checkpoints
     seed: int = 0  # initial weights and order of the data
-    precision: Literal["auto", "float32", "bfloat16"] = (
-        "auto"  # auto: bfloat16 on CUDA, else float32
-    )
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bfloat16 on CUDA only
     compile: bool = False  # torch.compile; pays on a GPU, not in a short run on CPU
     threads: int = 0  # CPU threads; 0 leaves torch's own choice
 

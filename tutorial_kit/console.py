@@ -19,7 +19,10 @@ INTERRUPTED = 128 + signal.SIGINT
 
 
 class OneLineParser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line and exit code 2."""
+    """An argument parser whose errors are one line and exit code 2; flags are written out."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"allow_abbrev": False, **options})
 
     def error(self, message: str) -> NoReturn:
         """Prints the message and how to get help, then leaves."""
