@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from matplotlib.figure import Figure
 
-from tutorial_kit.plotting import PALETTE, new_figure
+from tutorial_kit.plotting import PALETTE, label, new_figure
 
 
 class Row(NamedTuple):
@@ -30,25 +30,27 @@ def bars_figure(question: str, rows: Sequence[Row]) -> Figure:
     axes.invert_yaxis()
     low, high = min(bits), max(bits)
     axes.set_xlim(max(0.0, low - 0.3 * (high - low) - 0.01), high + 0.1 * (high - low) + 0.01)
-    axes.set_xlabel("bits per byte of held-out text, lower is better (axis cut off)")
-    axes.set_title(
-        f"{question}\nBest: {best.label}, {best.bits:.3f} ± {best.spread:.3f}", loc="left"
-    )
+    finding = f"{question} Best: {best.label}, {best.bits:.3f} ± {best.spread:.3f}"
+    label(axes, finding, "bits per byte of held-out text, lower is better (axis cut off)")
     return figure
 
 
 def sampling_figure(rows: Sequence[tuple[str, float, float]]) -> Figure:
-    """Draws repetition against variety, one point a strategy.
+    """Draws variety and repetition of each strategy side by side.
 
     Args:
         rows: (label, distinct pairs in percent, repeated 4-grams in percent).
     """
-    figure, axes = new_figure(width=7.0, height=4.5)
-    for index, (label, distinct, repeated) in enumerate(rows):
-        axes.scatter(distinct, repeated, color=PALETTE[index % len(PALETTE)], s=40)
-        axes.annotate(f" {label}", (distinct, repeated), fontsize=9)
+    figure, (left, right) = new_figure(columns=2, width=8.0, height=1.3 + 0.3 * len(rows))
+    labels = [row[0] for row in rows]
+    left.barh(labels, [row[1] for row in rows], color=PALETTE[0], height=0.7)
+    right.barh(labels, [row[2] for row in rows], color=PALETTE[1], height=0.7)
     most = max(rows, key=lambda row: row[2])
-    axes.set_xlabel("token pairs that are distinct (%)")
-    axes.set_ylabel("4-grams already written in the same text (%)")
-    axes.set_title(f"{most[0]} repeats itself most: {most[2]:.0f} % of its 4-grams", loc="left")
+    varied = max(rows, key=lambda row: row[1])
+    label(left, f"Most varied: {varied[0]}", "token pairs that are distinct (%)")
+    label(right, f"Most repetitive: {most[0]}", "4-grams already in the same text (%)")
+    for axes in (left, right):
+        axes.set_xlim(0, 100)
+        axes.invert_yaxis()
+    right.set_yticklabels([])
     return figure

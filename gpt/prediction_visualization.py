@@ -99,10 +99,11 @@ def logit_lens_figure(model: GPT, tokenizer: Tokenizer, tokens: Sequence[int]) -
     )
     axis.grid(visible=False)
     share_bar(figure, image, axis, "probability of\nthe final guess")
+    where = f"after block {settled:.0f} of {n_layers}" if settled >= 1 else "at the embedding"
     label(
         axis,
-        f"Half of the final guesses stand after block {settled:.0f} of {n_layers}; their mean "
-        f"probability grows from {shares[0]:.2f} to {shares[-1]:.2f}",
+        f"Half of the final guesses stand {where}; their mean probability is "
+        f"{shares[0]:.2f} at the embedding and {shares[-1]:.2f} at the end",
         "token read so far (each column guesses the next one)",
         "the model cut off after",
     )

@@ -163,9 +163,10 @@ def test_the_logit_lens_figure_states_when_guesses_stand(model, tokenizer, token
     figure = pictures.logit_lens_figure(model, tokenizer, tokens)
     shares = inside.final_share.mean(dim=1)
     settled = settled_after(inside.guesses).float().median()
+    where = f"after block {settled:.0f} of 3" if settled >= 1 else "at the embedding"
     assert (
-        f"Half of the final guesses stand after block {settled:.0f} of 3; their mean probability "
-        f"grows from {shares[0]:.2f} to {shares[-1]:.2f}"
+        f"Half of the final guesses stand {where}; their mean probability is "
+        f"{shares[0]:.2f} at the embedding and {shares[-1]:.2f} at the end"
     ) in titles(figure)
     shown = figure.axes[0].images[0].get_array()
     assert shown.shape == (4, 20)  # of 30 tokens, the last
