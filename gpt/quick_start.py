@@ -78,6 +78,28 @@ def measure_baselines(data: TextData, counted: np.ndarray) -> dict[int, float]:
     )
 
 
+def show_baselines(data: TextData, config: TrainConfig, texts: Texts) -> tuple[float, float]:
+    """Prints the table of n-gram models; returns the best of all text and of the text GPT reads."""
+    total = data.n_bytes["train"] / 1e6
+    read = text_read(data, config)
+    everything = measure_baselines(data, data.tokens["train"].numpy())
+    same_text = measure_baselines(data, read)
+    megabytes = total * len(read) / len(data.tokens["train"])
+    names = {1: texts.get("baseline.unigram"), 2: texts.get("baseline.bigram")}
+    rows = [
+        (
+            names.get(order, texts.get("baseline.ngram", order=order)),
+            round(everything[order], 3),
+            round(same_text[order], 3),
+        )
+        for order in everything
+    ]
+    columns = [texts.get("baseline.of", megabytes=size) for size in (total, megabytes)]
+    headers = ["model", *columns]
+    texts.say("quick.baselines", table=format_table(headers, rows), megabytes=megabytes)
+    return min(everything.values()), min(same_text.values())
+
+
 def sample(model: GPT, data: TextData, sampling: Sampling, length: int) -> str:
     """Continues ``PROMPT`` by ``length`` tokens; returns the text on one line."""
     text = generate_text(model, data.tokenizer, PROMPT, length, sampling, seed=1)
@@ -128,36 +150,21 @@ def main(argv: Sequence[str] | None = None) -> DemoResult:
         bytes_per_token=data.n_bytes["train"] / len(data.tokens["train"]),
         pieces="|".join(pieces),
     )
-    read = text_read(data, config)
-    everything = measure_baselines(data, data.tokens["train"].numpy())
-    same_text = measure_baselines(data, read)
-    megabytes = sizes["train"] * len(read) / len(data.tokens["train"])
-    names = {1: texts.get("baseline.unigram"), 2: texts.get("baseline.bigram")}
-    rows = [
-        (
-            names.get(order, texts.get("baseline.ngram", order=order)),
-            round(everything[order], 3),
-            round(same_text[order], 3),
-        )
-        for order in everything
-    ]
-    columns = [texts.get("baseline.of", megabytes=size) for size in (sizes["train"], megabytes)]
-    headers = ["model", *columns]
-    texts.say("quick.baselines", table=format_table(headers, rows), megabytes=megabytes)
+    everything, same_text = show_baselines(data, config, texts)
 
     torch.manual_seed(args.seed)
     untrained = GPT(replace(config.model, vocab_size=data.tokenizer.vocab_size))
     texts.say("quick.untrained", sample=sample(untrained, data, Sampling(), 12))
     texts.say("quick.training")
     result = train(config, data, folder, device=args.device)
-    bits, rival = result.bits_per_byte, min(same_text.values())
+    bits = result.bits_per_byte
     texts.say(
         "quick.result",
         bits=bits,
-        same_text=rival,
-        everything=min(everything.values()),
-        share=abs(1.0 - bits / rival),
-        direction=texts.get("quick.below" if bits < rival else "quick.above"),
+        same_text=same_text,
+        everything=everything,
+        share=abs(1.0 - bits / same_text),
+        direction=texts.get("quick.below" if bits < same_text else "quick.above"),
     )
     texts.say("quick.sampling", prompt=PROMPT)
     for name, sampling in STRATEGIES.items():
@@ -169,7 +176,7 @@ def main(argv: Sequence[str] | None = None) -> DemoResult:
     return DemoResult(
         family="gpt",
         learned=texts.get("demo.learned"),
-        headline=texts.get("demo.headline", bits=bits, baseline=rival),
+        headline=texts.get("demo.headline", bits=bits, baseline=same_text),
         value=bits,
         unit="bits per byte",
         seconds=time.perf_counter() - started,

@@ -36,7 +36,7 @@ PRESET = "quick"
 def build_parser() -> argparse.ArgumentParser:
     """Returns the command line."""
     parser = OneLineParser(
-        prog="python -m benchmarks.gpt_quick_start", description="Measure gpt's quick start."
+        prog="python -m benchmarks.gpt_minute", description="Measure gpt's quick start."
     )
     parser.add_argument("--only", choices=list(MEASURES), help="all are measured together")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="three at least")
