@@ -4,6 +4,9 @@ Speed: ours, the textbook version and transformers' GPT2LMHeadModel train on the
 minibatches (no dropout, AdamW, clipping at 1). Each side has a process of its own, because ours
 changes how the C library keeps memory, and they take turns.
 
+Attention: the equation written out beside torch's fused kernel, forward and backward, which decides
+which of them a model trains with.
+
 Loss: the textbook version trains 2,000 steps on tinyshakespeare; the modern recipe then gets the
 same number of seconds, and after that shares of them, each a run of its own with its schedule
 fitted to it.
@@ -24,13 +27,14 @@ from torch import nn
 
 from benchmarks.textbook_gpt import TextbookGPT, textbook_lr, textbook_optimizer, textbook_step
 from benchmarks.timing import THREADS, alternate, prepare, ratio
+from gpt.gpt_components import attend_fused, attend_written_out
 from gpt.gpt_config import GPTConfig
 from gpt.gpt_model import GPT, next_token_loss
 from gpt.text_data import TextData, WindowSampler, load_text_data
 from gpt.train_config import PRESETS
 from gpt.train_gpt import evaluate, train
 from tutorial_kit.console import OneLineParser, format_table, progress, run_entry
-from tutorial_kit.device import keep_freed_memory
+from tutorial_kit.device import tune_cpu
 from tutorial_kit.optimizers import decay_groups, fused_adamw
 from tutorial_kit.results import Result, record
 from tutorial_kit.training import run_folder
@@ -40,6 +44,9 @@ MEASURES = {
     "gpt.training.vs_transformers_6x384": "training tokens/s, 6x384 B32 T256, against transformers",
     "gpt.training.vs_textbook_4x128": "training tokens/s, 4x128 B12 T64, against the textbook",
     "gpt.training.vs_textbook_6x384": "training tokens/s, 6x384 B32 T256, against the textbook",
+    "gpt.attention.train_64": "attention B12 H4 T64 K32, training, written out against fused",
+    "gpt.attention.train_256": "attention B32 H6 T256 K64, training, written out against fused",
+    "gpt.attention.train_1024": "attention B4 H12 T1024 K64, training, written out against fused",
     "gpt.shakespeare.validation_loss": "tinyshakespeare, whole validation split in windows of 64, "
     "modern recipe after the textbook version's time for 2,000 steps",
     "gpt.shakespeare.textbook_loss": "the same, textbook version after 2,000 steps",
@@ -49,6 +56,11 @@ MEASURES = {
 SIZES = {  # name: layers, width, heads, minibatch, window, steps a round, rounds
     "4x128": (4, 128, 4, 12, 64, 20, 9),
     "6x384": (6, 384, 6, 32, 256, 1, 5),
+}
+ATTENTION = {  # name: minibatch, heads, window, head width, calls a round
+    "train_64": (12, 4, 64, 32, 100),
+    "train_256": (32, 6, 256, 64, 3),
+    "train_1024": (4, 12, 1024, 64, 2),
 }
 GOALS = {"transformers": (1.5, 2.2), "textbook": (1.15, 1.5)}
 VOCABULARY = 65
@@ -62,7 +74,7 @@ Step = Callable[[torch.Tensor, torch.Tensor], float]
 
 def our_step(layers: int, width: int, heads: int, window: int) -> Step:
     """Returns a training step of ``gpt``'s "gpt2" recipe, as ``train_gpt`` does it."""
-    keep_freed_memory()
+    tune_cpu()
     config = GPTConfig(
         vocab_size=VOCABULARY, max_len=window, d_model=width, n_heads=heads, n_kv_heads=heads,
         n_layers=layers, d_ff=4 * width,
@@ -164,6 +176,35 @@ def measure_speed(size: str) -> list[Result]:
     return results
 
 
+def measure_attention(case: str) -> Result:
+    """Times both ways to attend, forward and backward, in turns."""
+    minibatch, heads, window, width, calls = ATTENTION[case]
+    q, k, v = (torch.randn(minibatch, window, heads, width, requires_grad=True) for _ in range(3))
+    gradient = torch.randn(minibatch, heads, window, width)
+    mask = torch.ones(window, window, dtype=torch.bool).tril()
+
+    def repeat(attend: Callable[..., torch.Tensor]) -> Callable[[], None]:
+        def run() -> None:
+            for _ in range(calls):
+                q_, k_, v_ = (part.transpose(1, 2) for part in (q, k, v))
+                attend(q_, k_, v_, mask).backward(gradient)
+
+        return run
+
+    started = time.perf_counter()
+    sides = {
+        "written out": repeat(lambda *tensors: attend_written_out(*tensors)[0]),
+        "fused": repeat(lambda *tensors: attend_fused(*tensors, causal=True)),
+    }
+    seconds = alternate(sides, 7)
+    name = f"gpt.attention.{case}"
+    value, spread = ratio(seconds["fused"], seconds["written out"])
+    return Result(
+        name, value, "x", spread=spread, note=MEASURES[name], command=f"python -m benchmarks {name}",
+        seconds=time.perf_counter() - started,
+    )  # fmt: skip
+
+
 def train_textbook(data: TextData, seed: int) -> tuple[float, float]:
     """Trains the textbook version; returns its validation loss in nats, and its seconds."""
     torch.manual_seed(seed)
@@ -244,10 +285,14 @@ def main(argv: Sequence[str] | None = None) -> list[Result]:
     """Measures, prints and records."""
     args = build_parser().parse_args(argv)
     machine = prepare()
+    tune_cpu()
     results: list[Result] = []
     for size in SIZES:
-        if args.only is None or args.only.endswith(size):
+        if args.only is None or args.only.endswith(size):  # both ratios of a size come together
             results += measure_speed(size)
+    for case in ATTENTION:
+        if args.only in (None, f"gpt.attention.{case}"):
+            results.append(measure_attention(case))
     if args.only is None or args.only.startswith("gpt.shakespeare"):
         results += measure_shakespeare(args.seeds)
     return record("gpt_training", [replace(result, machine=machine) for result in results])

@@ -108,12 +108,12 @@ def attend_fused(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: b
 
 
 def written_out_is_faster(q: Tensor) -> bool:
-    """Tells which of the two ways to train with; `python -m benchmarks gpt.attention` measures it.
+    """Tells which way is faster on this device; `python -m benchmarks gpt.attention.train_256`.
 
-    On CPU the fused kernel wins only when the (T, S) weights no longer fit into the processor's
-    cache.
+    On CPU the fused kernel wins only where the (T, S) weights no longer fit into the processor's
+    cache, and for a single query.
     """
-    return q.device.type == "cpu" and torch.is_grad_enabled() and q.shape[2] <= 128
+    return q.device.type == "cpu" and 1 < q.shape[2] <= 512
 
 
 class CausalSelfAttention(nn.Module):

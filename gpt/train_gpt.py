@@ -33,7 +33,7 @@ from gpt.train_config import TrainConfig, build_parser, config_from_args
 from gpt.train_state import TrainState
 from tutorial_kit.config import config_to_dict
 from tutorial_kit.console import progress, run_entry
-from tutorial_kit.device import keep_freed_memory, pick_device
+from tutorial_kit.device import pick_device, tune_cpu
 from tutorial_kit.distributed import processes
 from tutorial_kit.training import InterruptGuard, MetricsLog, check_loss, run_folder, write_json
 
@@ -109,11 +109,13 @@ def train(
         FileNotFoundError: ``resume`` without a checkpoint.
         KeyboardInterrupt: Ctrl-C was pressed; the run is saved.
     """
-    keep_freed_memory()
+    target = pick_device(device)
     if config.threads:
         torch.set_num_threads(config.threads)
+    if target.type == "cpu":
+        tune_cpu()
     config = replace(config, model=replace(config.model, vocab_size=data.tokenizer.vocab_size))
-    with processes(pick_device(device)) as group, InterruptGuard() as guard:
+    with processes(target) as group, InterruptGuard() as guard:
         state = TrainState(config, data, group)
         last = folder / "checkpoints" / "last.pt"
         if resume:

@@ -78,6 +78,36 @@ def keep_freed_memory() -> bool:
         return False
 
 
+def multiply_with_onednn() -> bool:
+    """Lets oneDNN multiply float32 matrices on this CPU, if the products stay float32.
+
+    torch gives float32 products to MKL, which uses only a part of the instructions of some
+    processors (AMD's with AVX-512: oneDNN took half the time). The setting that hands them to
+    oneDNN allows bfloat16 products, and processors with matrix tiles (AMX) would make use of it:
+    so one product is tried, and the setting taken back if it is less exact than float32. Without
+    AVX-512 it changes nothing.
+
+    Returns:
+        Whether the setting was kept.
+    """
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(256, 256, generator=generator)  # (rows, inner)
+    w = torch.randn(256, 256, generator=generator)  # (inner, columns)
+    exact = x.double() @ w.double()
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    kept = bool((x @ w - exact).abs().max() < 1e-3)  # bfloat16 products miss by 0.2
+    if not kept:
+        torch.set_float32_matmul_precision(before)
+    return kept
+
+
+def tune_cpu() -> None:
+    """Makes training on a CPU faster without changing what it computes; once per process."""
+    keep_freed_memory()
+    multiply_with_onednn()
+
+
 def describe_machine() -> dict[str, Any]:
     """Returns what a measured number depends on: processor, cores, threads, versions."""
     machine: dict[str, Any] = {
