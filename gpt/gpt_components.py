@@ -54,13 +54,13 @@ def rotate(x: Tensor, turns: Tensor) -> Tensor:
     dot product of a query at t and a key at s then depends on t - s alone.
 
     Args:
-        x: (B, T, heads, K).
-        turns: (T, 1, K/2, 2) or (B, T, 1, K/2, 2), rows of ``rotary_table``.
+        x: (B, heads, T, K).
+        turns: (T, K/2, 2) or (B, 1, T, K/2, 2), rows of ``rotary_table``.
 
     Returns:
-        (B, T, heads, K).
+        (B, heads, T, K).
     """
-    pairs = torch.view_as_complex(x.to(turns.dtype).unflatten(-1, (-1, 2)))  # (B, T, heads, K/2)
+    pairs = torch.view_as_complex(x.to(turns.dtype).unflatten(-1, (-1, 2)))  # (B, heads, T, K/2)
     return torch.view_as_real(pairs * torch.view_as_complex(turns)).flatten(-2).type_as(x)
 
 
@@ -147,7 +147,7 @@ class CausalSelfAttention(nn.Module):
             x: (B, T, D).
             mask: True means "may attend". (T, S): causal, query t sees keys 0 .. S - T + t.
                 (B, 1, T, S): any mask. None: every query sees every key, right for one new token.
-            turns: (T, 1, K/2, 2) or (B, T, 1, K/2, 2), the rotary table's rows for these
+            turns: (T, K/2, 2) or (B, 1, T, K/2, 2), the rotary table's rows for these
                 positions, or None.
             cache: this layer's keys and values so far; the new ones are appended to it.
             need_weights: also return the attention weights, which takes the written-out way.
@@ -155,14 +155,13 @@ class CausalSelfAttention(nn.Module):
         Returns:
             (B, T, D), and the weights (B, H, T, S) or None.
         """
-        q, k, v = (
-            part.unflatten(-1, (-1, self.d_head)) for part in self.qkv(x).split(self.rows, dim=-1)
-        )  # (B, T, H, K), (B, T, G, K), (B, T, G, K)
+        heads = self.qkv(x).unflatten(-1, (-1, self.d_head)).transpose(1, 2)  # (B, H + 2 G, T, K)
+        both, v = heads.split((self.n_heads + self.n_kv_heads, self.n_kv_heads), dim=1)
         if self.qk_norm:
-            q, k = rms_norm(q), rms_norm(k)  # the scores cannot grow without bound
+            both = rms_norm(both)  # queries and keys: the scores cannot grow without bound
         if turns is not None:
-            q, k = rotate(q, turns), rotate(k, turns)
-        q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)  # (B, H or G, T, K)
+            both = rotate(both, turns)
+        q, k = both.split((self.n_heads, self.n_kv_heads), dim=1)  # (B, H, T, K), (B, G, T, K)
         if cache is not None:
             k, v = cache.append(k, v)  # (B, G, S, K)
         if self.n_kv_heads < self.n_heads:

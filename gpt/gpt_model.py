@@ -175,7 +175,8 @@ class GPT(nn.Module):
         if self.config.positions == "learned":
             x = x + self.position_embedding.weight[positions]  # (B, T, D)
         else:
-            turns = self.turns[positions].unsqueeze(-3)  # (T, 1, K/2, 2) or (B, T, 1, K/2, 2)
+            turns = self.turns[positions]  # (T, K/2, 2) or (B, T, K/2, 2)
+            turns = turns if turns.ndim == 3 else turns[:, None]  # (B, 1, T, K/2, 2)
         x = self.dropout(x)
         streams, weights = [x], []
         for layer, block in enumerate(self.blocks):

@@ -43,7 +43,7 @@ class LayerCache:
             self.keys[:, :, start:end] = k
             self.values[:, :, start:end] = v
         else:
-            slots = self.cache.positions(new)[:, None, :, None].expand_as(k)  # (B, G, T, K)
+            slots = self.cache.slots(new)[:, None, :, None].expand_as(k)  # (B, G, T, K)
             self.keys.scatter_(2, slots, k)
             self.values.scatter_(2, slots, v)
         return self.keys[:, :, :end], self.values[:, :, :end]
@@ -76,11 +76,16 @@ class KVCache:
         if min(lengths) < self.length:
             self.row_starts = torch.tensor(lengths, device=self.keys.device)[:, None]
 
-    def positions(self, new: int) -> Tensor:
-        """Returns the positions of the next ``new`` tokens, (new,); (B, new) if lengths differ."""
+    def positions(self, new: int) -> slice | Tensor:
+        """Returns the positions of the next ``new`` tokens: a slice; (B, new) if lengths differ."""
         if self.row_starts is None:
-            return torch.arange(self.length, self.length + new, device=self.keys.device)
-        return self.row_starts + torch.arange(new, device=self.keys.device)
+            return slice(self.length, self.length + new)
+        return self.slots(new)
+
+    def slots(self, new: int) -> Tensor:
+        """Returns the same as a tensor, (1, new), or (B, new) if lengths differ."""
+        starts = self.length if self.row_starts is None else self.row_starts
+        return starts + torch.arange(new, device=self.keys.device)[None]
 
     def mask(self, new: int) -> Tensor | None:
         """Returns which slots the next ``new`` tokens may attend to: their own and those before.
@@ -91,9 +96,9 @@ class KVCache:
         """
         if new == 1 and self.row_starts is None:
             return None
-        slots = torch.arange(self.length + new, device=self.keys.device)  # (S,)
-        seen = slots <= self.positions(new)[..., None]  # (new, S) or (B, new, S)
-        return seen if self.row_starts is None else seen[:, None]
+        all_slots = torch.arange(self.length + new, device=self.keys.device)  # (S,)
+        seen = all_slots <= self.slots(new)[..., None]  # (1 or B, new, S)
+        return seen[0] if self.row_starts is None else seen[:, None]
 
     def advance(self, new: int) -> None:
         """Counts ``new`` appended tokens a row, after all layers have written them."""

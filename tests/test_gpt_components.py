@@ -50,14 +50,14 @@ def test_gelu_survives_large_inputs() -> None:
 
 def test_rotation_by_hand_and_relative() -> None:
     table = rotary_table(8, 4)
-    x = torch.tensor([1.0, 0.0, 0.0, 2.0], dtype=torch.float64).expand(1, 8, 1, 4)
-    turned = rotate(x, table.unsqueeze(-3))
+    x = torch.tensor([1.0, 0.0, 0.0, 2.0], dtype=torch.float64).expand(1, 1, 8, 4)
+    turned = rotate(x, table)
     slow = 10_000.0**-0.5
     expected = [math.cos(3), math.sin(3), -2 * math.sin(3 * slow), 2 * math.cos(3 * slow)]
-    assert turned[0, 3, 0].tolist() == pytest.approx(expected)
+    assert turned[0, 0, 3].tolist() == pytest.approx(expected)
     q, k = torch.randn(2, 1, 1, 1, 4, dtype=torch.float64)
-    turned_q = rotate(q.expand(1, 8, 1, 4), table.unsqueeze(-3))[0, :, 0]
-    turned_k = rotate(k.expand(1, 8, 1, 4), table.unsqueeze(-3))[0, :, 0]
+    turned_q = rotate(q.expand(1, 1, 8, 4), table)[0, 0]
+    turned_k = rotate(k.expand(1, 1, 8, 4), table)[0, 0]
     products = turned_q @ turned_k.T  # (8, 8): depends on the distance alone
     for distance in range(-7, 8):
         diagonal = products.diagonal(distance)
@@ -121,7 +121,7 @@ def test_grouped_heads_equal_full_heads_with_copied_keys_and_values() -> None:
     full.qkv.weight.data = torch.cat([q, *repeated])
     full.output.weight.data = grouped.output.weight.data
     x, mask = double(2, 5, 24), torch.ones(5, 5).tril().bool()
-    turns = rotary_table(5, 6).unsqueeze(-3)
+    turns = rotary_table(5, 6)
     assert torch.allclose(grouped(x, mask, turns)[0], full(x, mask, turns)[0], atol=1e-13)
 
 
