@@ -66,7 +66,7 @@ GOALS = {"transformers": (1.5, 2.2), "textbook": (1.15, 1.5)}
 VOCABULARY = 65
 TEXTBOOK_STEPS, WINDOW, MINIBATCH = 2000, 64, 12
 TO_PASS = 1.898  # what popular textbook code reaches after 2,000 steps
-SHARES = (0.25, 0.12)  # of the textbook version's time: the goals
+SHARES = (0.25, 0.12, 0.08)  # of the textbook version's time; the goals are the first two
 SEEDS = (0, 1, 2)
 
 Step = Callable[[torch.Tensor, torch.Tensor], float]

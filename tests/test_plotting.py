@@ -122,6 +122,11 @@ def test_a_chinese_font_is_used_where_there_is_one():
     assert font_families() == ["DejaVu Sans", chinese_font()]
 
 
+def test_a_font_with_a_box_for_every_code_is_no_chinese_font(monkeypatch):
+    monkeypatch.setattr(plotting, "_has_glyph", lambda path, character: True)
+    assert chinese_font.__wrapped__() is None
+
+
 def test_long_titles_are_folded_to_the_axes():
     figure, axes = new_figure(columns=2)
     label(axes[0], "word " * 40)

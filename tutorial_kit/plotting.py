@@ -39,6 +39,7 @@ HEAT_MAP = "Blues"  # one hue, light = small
 SHADES = PowerNorm(0.5, 0, 1)  # for shares: most are small, and the small ones differ
 INK, FAINT = "#222222", "#8a8a8a"
 DPI = 160  # twice the usual 80, sharp on a dense screen
+UNASSIGNED = "\u0378"  # stands for no character
 FONT = "DejaVu Sans"  # comes with matplotlib, so a figure looks the same everywhere
 
 STYLE: Any = {
@@ -173,11 +174,16 @@ def save_figure(figure: Figure, path: Path) -> Path:
 
 @functools.cache
 def chinese_font() -> str | None:
-    """Returns the name of an installed font that has Chinese glyphs, or None."""
+    """Returns the name of an installed font that has Chinese glyphs, or None.
+
+    A font of last resort, such as the one in matplotlib 3.11, has a box for every code, even for
+    ``UNASSIGNED``: it draws nothing that one could read.
+    """
     fonts = {font.name: font.fname for font in reversed(font_manager.fontManager.ttflist)}
     rank = {name: place for place, name in enumerate(CHINESE_FONTS)}
     for name in sorted(fonts, key=lambda name: (rank.get(name, len(rank)), name)):
-        if all(_has_glyph(fonts[name], character) for character in "中文语"):
+        chinese = all(_has_glyph(fonts[name], character) for character in "中文语")
+        if chinese and not _has_glyph(fonts[name], UNASSIGNED):
             return name
     return None
 
@@ -214,7 +220,9 @@ def _can_draw(character: str) -> bool:
     """Tells whether one of `font_families` has a glyph for it."""
     if unicodedata.category(character)[0] == "C":  # control, surrogate, private, unassigned
         return False
-    paths = [font_manager.findfont(family) for family in font_families()]
+    # As a list: a name alone would be read as a pattern, in which "-" has a meaning.
+    properties = [font_manager.FontProperties(family=[family]) for family in font_families()]
+    paths = [font_manager.findfont(wanted) for wanted in properties]
     return any(_has_glyph(path, character) for path in paths)
 
 
