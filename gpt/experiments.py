@@ -15,8 +15,8 @@ from gpt.train_config import PRESETS, TrainConfig, apply_recipe
 from tutorial_kit.config import override
 
 BASELINE = replace(
-    override(PRESETS["quick"], {"max_len": 64}),
-    bpe_tokens=1024, batch_size=16, max_steps=120, eval_every=120, checkpoint_every=120,
+    override(PRESETS["quick"], {"max_len": 64, "n_layers": 4, "n_kv_heads": 4}),
+    bpe_tokens=1024, batch_size=16, max_steps=240, eval_every=240, checkpoint_every=240,
 )  # fmt: skip
 
 

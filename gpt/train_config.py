@@ -138,8 +138,8 @@ PRESETS: dict[str, TrainConfig] = {
             "n_layers": 4,
             "d_ff": 1024,
         },
-        batch_size=16,
-        max_steps=1100,
+        batch_size=32,
+        max_steps=1500,
     ),
     "long": _preset(
         "modern",
