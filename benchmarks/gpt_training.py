@@ -200,8 +200,8 @@ def measure_attention(case: str) -> Result:
     name = f"gpt.attention.{case}"
     value, spread = ratio(seconds["fused"], seconds["written out"])
     return Result(
-        name, value, "x", spread=spread, note=MEASURES[name], command=f"python -m benchmarks {name}",
-        seconds=time.perf_counter() - started,
+        name, value, "x", spread=spread, note=MEASURES[name],
+        command=f"python -m benchmarks {name}", seconds=time.perf_counter() - started,
     )  # fmt: skip
 
 
