@@ -16,7 +16,7 @@ from tutorial_kit.config import override
 
 BASELINE = replace(
     override(PRESETS["quick"], {"max_len": 64, "n_layers": 4, "n_kv_heads": 4}),
-    bpe_tokens=1024, batch_size=16, max_steps=240, eval_every=240, checkpoint_every=240,
+    bpe_tokens=1024, batch_size=16, max_steps=120, eval_every=120, checkpoint_every=120,
 )  # fmt: skip
 
 
