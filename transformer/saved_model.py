@@ -1,0 +1,84 @@
+"""A trained model as its checkpoint holds it: weights, vocabulary and languages, ready to use."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from transformer.transformer_config import TransformerConfig
+from transformer.transformer_model import Transformer
+from tutorial_kit.byte_bpe import ByteBPE
+from tutorial_kit.checkpoints import load_checkpoint
+from tutorial_kit.config import config_from_dict
+from tutorial_kit.tokenizers import Tokenizer, tokenizer_from_dict
+from tutorial_kit.training import run_folder
+
+EXAMPLES = {
+    "en": "A little girl is reading two books.",
+    "de": "Ein kleines Mädchen liest zwei Bücher.",
+    "zh": "小女孩在看两本书。",
+}
+"""A sentence of each language, for those who give none."""
+
+
+@dataclass(frozen=True)
+class SavedModel:
+    """What is needed to translate."""
+
+    model: Transformer  # in evaluation mode, on the CPU
+    tokenizer: Tokenizer  # of both languages
+    source_language: str  # "en", "de", "zh" or what the user's files are
+    target_language: str
+
+
+def run_of(path: Path | str) -> Path:
+    """Returns the place that a user means: a path, or a run's name under outputs/transformer/."""
+    path = Path(path)
+    if not path.exists() and len(path.parts) == 1:
+        return run_folder("transformer", path.name)
+    return path
+
+
+def load_model(path: Path | str) -> SavedModel:
+    """Loads what ``train_transformer`` has saved.
+
+    Args:
+        path: a checkpoint file, a run's folder, or a run's name under outputs/transformer/.
+
+    Raises:
+        FileNotFoundError: there is no such checkpoint.
+        ValueError: it cannot be read, is not a Transformer's, or its parts do not fit together.
+    """
+    path = run_of(path)
+    checkpoint = load_checkpoint(path, family="transformer")
+    state = checkpoint["state"]
+    model = Transformer(config_from_dict(TransformerConfig, checkpoint["config"]["model"]))
+    tokenizer = tokenizer_from_dict(state["tokenizer"])
+    if tokenizer.vocab_size != model.config.vocab_size:
+        raise ValueError(
+            f"{path} holds a vocabulary of {tokenizer.vocab_size:,} tokens and weights for "
+            f"{model.config.vocab_size:,}: they belong to different runs. Train again."
+        )
+    try:
+        model.load_state_dict(state["model"])
+    except RuntimeError as error:
+        raise ValueError(
+            f"{path} holds weights that do not fit its own settings "
+            f"({str(error).splitlines()[-1].strip()}): the file was changed. Train again."
+        ) from None
+    source_language, target_language = state["languages"]
+    return SavedModel(model.eval(), tokenizer, source_language, target_language)
+
+
+def untrained_model() -> SavedModel:
+    """Returns a tiny model that knows nothing, the same each time: what it does takes no time."""
+    special = ("<pad>", "<bos>", "<eos>", "<unk>")
+    tokenizer = ByteBPE.train(EXAMPLES.values(), n_merges=24, special_tokens=special)
+    config = TransformerConfig(
+        tokenizer.vocab_size, max_len=64, d_model=32, n_layers=2, n_decoder_layers=2, d_ff=64
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return SavedModel(Transformer(config).eval(), tokenizer, "en", "zh")
