@@ -132,9 +132,9 @@ PRESETS: dict[str, TrainConfig] = {
         _sizes(max_len=64, d_model=128, n_heads=4, n_layers=2, n_decoder_layers=2, d_ff=256),
         dataset="grammar",
         bpe_tokens=2500,
-        max_steps=1000,
-        eval_every=200,
-        checkpoint_every=1000,
+        max_steps=1250,
+        eval_every=250,
+        checkpoint_every=1250,
         bleu_sentences=100,
     ),
     # Ten minutes of training on two cores: image captions, English to German.
