@@ -149,6 +149,7 @@ def measure_speed(size: str) -> list[Result]:
         pipes[side], theirs = context.Pipe()
         workers.append(context.Process(target=serve, args=(side, size, theirs), daemon=True))
         workers[-1].start()
+        theirs.close()  # so that the end of the worker ends a wait for its answer
 
     def turn(side: str) -> Callable[[], float]:
         def run() -> float:
@@ -193,8 +194,8 @@ def measure_attention(case: str) -> Result:
 
     started = time.perf_counter()
     sides = {
-        "written out": repeat(lambda *tensors: attend_written_out(*tensors)[0]),
-        "fused": repeat(lambda *tensors: attend_fused(*tensors, causal=True)),
+        "written out": repeat(lambda q, k, v, mask: attend_written_out(q, k, v, mask)[0]),
+        "fused": repeat(lambda q, k, v, mask: attend_fused(q, k, v, mask, causal=True)),
     }
     seconds = alternate(sides, 7)
     name = f"gpt.attention.{case}"
