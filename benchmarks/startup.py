@@ -27,6 +27,7 @@ MEASURES = {
     "gpt.start.menu_seconds": "start of the process until the menu waits for a choice",
     "gpt.start.all_smoke_seconds": "the runner with --only gpt --preset smoke, whole process",
     "gpt.quick_start.seconds": "the quick start of gpt as the runner runs it",
+    "transformer.quick_start.seconds": "the quick start of transformer as the runner runs it",
 }
 RUNNER = str(PROJECT_ROOT / "run_all_tutorials.py")
 
@@ -53,6 +54,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "gpt.start.menu_seconds": partial(menu_seconds, args.rounds),
         "gpt.start.all_smoke_seconds": partial(smoke_seconds, "gpt"),
         "gpt.quick_start.seconds": partial(demo_seconds, "gpt"),
+        "transformer.quick_start.seconds": partial(demo_seconds, "transformer"),
     }
     goals = {"gpt.start.menu_seconds": (0.5, 0.2), "gpt.start.all_smoke_seconds": (10.0, 5.0)}
     for name, measure in measurements.items():
@@ -74,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             command=f"python -m benchmarks {name}",
             note=MEASURES[name],
         )
-        record("gpt", result)
+        record(name.partition(".")[0], result)
         print(f"{name}: {format_measured(result)}", flush=True)
 
 

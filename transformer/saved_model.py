@@ -16,7 +16,7 @@ from tutorial_kit.tokenizers import Tokenizer, tokenizer_from_dict
 from tutorial_kit.training import run_folder
 
 EXAMPLES = {
-    "en": "A little girl is reading two books.",
+    "en": "The girl is reading two new books at home.",
     "de": "Ein kleines Mädchen liest zwei Bücher.",
     "zh": "小女孩在看两本书。",
 }

@@ -8,6 +8,7 @@ never a row of boxes: `drawable` writes the number of a character that no instal
 from __future__ import annotations
 
 import functools
+import logging
 import textwrap
 import unicodedata
 from pathlib import Path
@@ -39,6 +40,9 @@ HEAT_MAP = "Blues"  # one hue, light = small
 SHADES = PowerNorm(0.5, 0, 1)  # for shares: most are small, and the small ones differ
 INK, FAINT = "#222222", "#8a8a8a"
 DPI = 160  # twice the usual 80, sharp on a dense screen
+# A Chinese font without a bold face is drawn in its normal one; a reader need not hear of it.
+logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
+
 UNASSIGNED = "\u0378"  # stands for no character
 FONT = "DejaVu Sans"  # comes with matplotlib, so a figure looks the same everywhere
 
