@@ -174,7 +174,8 @@ def _table(patterns: list[str], results: Mapping[str, Result]) -> str:
     below = []
     seeds = {len(result.seeds) for result in rows}
     if len(seeds) == 1 and seeds != {0}:
-        below.append(f"Mean ± spread over {seeds.pop()} seeds.")
+        count = seeds.pop()
+        below.append("One seed." if count == 1 else f"Mean ± spread over {count} seeds.")
     if len(rows) > 1 and len(set(columns["command"])) == 1 and rows[0].command:
         below.append(f"Measured by `{rows[0].command}`.")
         del columns["command"]
