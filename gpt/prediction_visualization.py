@@ -25,7 +25,7 @@ from tutorial_kit.plotting import (
     token_label,
 )
 from tutorial_kit.tokenizers import Tokenizer
-from tutorial_kit.training import read_metrics
+from tutorial_kit.training import read_evaluations
 
 MAX_COLUMNS = 20  # tokens of a logit lens
 ROW_TOKENS, MAX_ROWS = 40, 6  # bars in a row of the surprise figure, and rows
@@ -41,12 +41,7 @@ def training_curve_figure(metrics: Path) -> Figure:
         FileNotFoundError: there is no such file.
         ValueError: it holds no evaluation yet.
     """
-    rows = read_metrics(metrics)
-    if not rows:
-        raise ValueError(
-            f"{metrics} holds no evaluation yet: there is no curve to draw. "
-            "Train until the first one."
-        )
+    rows = read_evaluations(metrics)
     steps = [row["step"] for row in rows]
     validation = [row["validation_loss"] for row in rows]
     best, last = min(rows, key=lambda row: row["validation_loss"]), rows[-1]

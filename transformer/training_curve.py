@@ -8,7 +8,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from tutorial_kit.plotting import PALETTE, headline, label, new_figure
-from tutorial_kit.training import read_metrics
+from tutorial_kit.training import read_evaluations
 
 
 def training_curve_figure(metrics: Path) -> Figure:
@@ -24,12 +24,7 @@ def training_curve_figure(metrics: Path) -> Figure:
         FileNotFoundError: there is no such file.
         ValueError: it holds no evaluation yet.
     """
-    rows = read_metrics(metrics)
-    if not rows:
-        raise ValueError(
-            f"{metrics} holds no evaluation yet: there is no curve to draw. "
-            "Train until the first one."
-        )
+    rows = read_evaluations(metrics)
     steps = [row["step"] for row in rows]
     losses = [row["validation_loss"] for row in rows]
     translated = [row for row in rows if "bleu" in row]

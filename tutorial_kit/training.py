@@ -133,6 +133,21 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
+def read_evaluations(path: Path) -> list[dict[str, Any]]:
+    """Returns the rows of a metrics log for a picture, which needs at least one.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it holds no evaluation yet.
+    """
+    rows = read_metrics(path)
+    if not rows:
+        raise ValueError(
+            f"{path} holds no evaluation yet: there is no curve to draw. Train until the first one."
+        )
+    return rows
+
+
 class InterruptGuard:
     """Makes of the first Ctrl-C a request to stop after the current step; the second stops at once.
 
