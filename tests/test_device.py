@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 import torch
 
@@ -23,6 +25,16 @@ def test_tuned_products_are_float32() -> None:
     assert (torch.nn.functional.linear(x, w.T.contiguous()) - exact).abs().max() < 1e-4
 
 
+def test_the_products_kept_are_bounded_unless_the_user_decides(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", raising=False)
+    monkeypatch.setenv("LRU_CACHE_CAPACITY", "7")
+    device.bound_compiled_products(5)
+    assert os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] == "5"
+    assert os.environ["LRU_CACHE_CAPACITY"] == "7"
+
+
 def test_rounded_products_take_the_setting_back(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.set_float32_matmul_precision("highest")
     monkeypatch.setattr(device, "products_are_exact", lambda: False)
@@ -35,9 +47,11 @@ def test_rounding_to_bfloat16_is_noticed(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(
         torch.Tensor,
         "__matmul__",
-        lambda a, b: torch.mm(a.bfloat16(), b.bfloat16()).to(a.dtype)
-        if a.dtype == torch.float32
-        else torch.mm(a, b),
+        lambda a, b: (
+            torch.mm(a.bfloat16(), b.bfloat16()).to(a.dtype)
+            if a.dtype == torch.float32
+            else torch.mm(a, b)
+        ),
     )
     assert not device.products_are_exact()
 
