@@ -46,9 +46,9 @@ NEVER = -1  # no token's id: greedy choice goes on until its limit
 class EndlessBeam(Beam):
     """A beam in which <eos> is impossible, as generate's ``min_new_tokens`` makes it."""
 
-    def advance(self, log_p: Tensor) -> tuple[Tensor, Tensor]:
-        """Continues every hypothesis, see ``Beam.advance``; ``log_p`` is (N W, V)."""
-        log_p[:, self.eos] = DEAD
+    def advance(self, log_p: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Continues every hypothesis, see ``Beam.advance``; ``log_p`` is (N, W, V)."""
+        log_p[..., self.eos] = DEAD
         return super().advance(log_p)
 
 

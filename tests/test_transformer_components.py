@@ -23,7 +23,7 @@ from transformer.dropout import (
     dropped_levels,
     keep_mask,
 )
-from transformer.transformer_components import AddNorm, DecoderLayer, FeedForward
+from transformer.transformer_components import AddNorm, FeedForward
 from transformer.transformer_config import TransformerConfig
 
 
@@ -146,15 +146,6 @@ def test_add_norm_puts_the_norm_where_the_paper_or_its_successors_do() -> None:
     assert torch.equal(post.enter(x), x) and torch.equal(pre.leave(x, y), x + y)
     assert torch.allclose(post.leave(x, y), F.layer_norm(x + y, (8,)), atol=1e-14)
     assert torch.allclose(pre.enter(x), F.layer_norm(x, (8,)), atol=1e-14)
-
-
-def test_beams_of_one_sentence_read_one_copy_of_the_source() -> None:
-    torch.manual_seed(0)
-    layer = DecoderLayer(TransformerConfig(d_model=16, n_heads=2, d_ff=32)).double().eval()
-    x, memory = double(6, 1, 16), double(2, 5, 16)  # three beams each of two sentences
-    shared = layer.cross_attention.project_memory(memory)
-    copied = layer.cross_attention.project_memory(memory.repeat_interleave(3, dim=0))
-    assert torch.allclose(layer(x, shared, None, None)[0], layer(x, copied, None, None)[0])
 
 
 @pytest.mark.parametrize(("p", "levels"), [(0.1, 26), (0.5, 128), (0.001, 1), (0.999, 255)])

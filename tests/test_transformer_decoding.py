@@ -175,11 +175,12 @@ def search_table(table, beams, length_penalty, n_best=1):
     beam = Beam(1, beams, len(table), EOS, length_penalty, n_best, torch.device("cpu"))
     rows = 1
     for steps, shares in enumerate(table, start=1):
-        chosen, tokens = beam.advance(torch.tensor(shares).log().repeat(rows, 1))
-        if not len(chosen):
+        chosen, tokens, staying = beam.advance(torch.tensor(shares).log().repeat(1, rows, 1))
+        if not len(tokens):
             return beam.results[0], steps
         assert chosen.shape == tokens.shape and int(chosen.max()) < rows
-        rows = len(chosen)
+        assert staying.tolist() == [0]
+        rows = chosen.shape[1]
     raise AssertionError("the search did not end with the table")
 
 
@@ -228,7 +229,7 @@ def test_sentences_that_are_done_leave_the_batch(model, monkeypatch, way):
     rows, step = [], model.step
 
     def counted(tokens, cache):
-        rows.append(len(tokens))
+        rows.append(tokens.numel())
         return step(tokens, cache)
 
     monkeypatch.setattr(model, "step", counted)

@@ -136,41 +136,44 @@ def full_logits(model: Transformer, source: Tensor, target: Tensor, mask: Tensor
 
 
 @torch.no_grad()
-def test_selected_rows_go_on_as_if_they_had_always_been_alone() -> None:
-    """Repeat, reorder and drop rows between steps, as beam search does."""
+def test_beams_go_on_as_if_they_had_always_been_alone() -> None:
+    """Split, reorder and drop beams and sentences between steps, as beam search does."""
     model, (source, _, mask) = small_model("pre"), small_batch()
-    cache = model.start_cache(model.encode(source, mask), mask, 8)
-    written = torch.zeros(3, 0, dtype=torch.long)
+    cache = model.start_cache(model.encode(source, mask), mask, 8, beams=3)
+    written = torch.zeros(3, 1, 0, dtype=torch.long)  # (B, W, T)
     sentence = torch.arange(3)
     torch.manual_seed(3)
-    selections = [
-        [0, 0, 1, 1, 2, 2],  # two beams a sentence
-        [1, 0, 2, 2, 5, 5],  # beams change places and die
-        [0, 1, 4, 5],  # the middle sentence is finished
-        [3, 2, 1],  # sentences change places, and one beam is lost
-        [2, 0, 0, 1, 1],
+    selections = [  # parents of each sentence's beams, then the sentences that stay
+        ([[0, 0], [0, 0], [0, 0]], [0, 1, 2]),  # two beams a sentence
+        ([[1, 0], [0, 0], [1, 1]], [0, 1, 2]),  # beams change places and die
+        ([[0, 1, 1], [0, 0, 1], [1, 0, 1]], [0, 2]),  # a third beam; one sentence is finished
+        ([[2, 0], [1, 2]], [1, 0]),  # a beam less; sentences change places
+        ([[0, 1], [1, 0]], [1]),
     ]
-    groups = []
-    for rows in selections:
-        tokens = torch.randint(VOCAB, (cache.rows,))
-        written = torch.cat([written, tokens[:, None]], dim=1)
+    for parents, staying in selections:
+        tokens = torch.randint(VOCAB, written.shape[:2])
+        written = torch.cat([written, tokens[..., None]], dim=2)
         logits = model.step(tokens, cache)
-        expected = full_logits(model, source[sentence], written, mask[sentence])
-        assert torch.allclose(logits, expected, atol=1e-12)
-        cache.select(torch.tensor(rows) if len(rows) == 4 else rows)
-        written, sentence = written[rows], sentence[rows]
-        groups.append((cache.rows, cache.group, len(cache.source[0][0])))
-    assert groups == [(6, 2, 3), (6, 2, 3), (4, 2, 2), (3, 1, 3), (5, 1, 5)]
+        for beam in range(tokens.shape[1]):
+            expected = full_logits(model, source[sentence], written[:, beam], mask[sentence])
+            assert torch.allclose(logits[:, beam], expected, atol=1e-12)
+        cache.follow(torch.tensor(parents))
+        cache.select(torch.tensor(staying))
+        written = torch.stack([row[p] for row, p in zip(written, parents, strict=True)])[staying]
+        sentence = sentence[staying]
+    assert cache.past.shape == (1, 2, cache.used) and cache.used == 1 + 2 + 2 + 3 + 2
 
 
 @torch.no_grad()
-def test_selecting_rows_before_the_first_step() -> None:
-    model, (source, target, mask) = small_model(), small_batch()
-    cache = model.start_cache(model.encode(source, mask), mask, 4)
-    cache.select([0, 0, 0, 1, 1, 1, 2, 2, 2])
-    logits = model.step(target[:, 0].repeat_interleave(3), cache)
-    expected = full_logits(model, source, target[:, :1], mask).repeat_interleave(3, dim=0)
-    assert torch.allclose(logits, expected, atol=1e-12)
+def test_following_beams_copies_no_keys() -> None:
+    model, (source, _, mask) = small_model(), small_batch()
+    cache = model.start_cache(model.encode(source, mask), mask, 4, beams=3)
+    model.step(torch.zeros(3, 1, dtype=torch.long), cache)
+    keys, of_source = cache.target.data_ptr(), cache.source[0][0].data_ptr()
+    cache.follow(torch.zeros(3, 3, dtype=torch.long))
+    model.step(torch.zeros(3, 3, dtype=torch.long), cache)
+    assert (cache.target.data_ptr(), cache.source[0][0].data_ptr()) == (keys, of_source)
+    assert len(cache.source[0][0]) == 3  # one copy for all beams of a sentence
 
 
 @torch.no_grad()
@@ -178,9 +181,9 @@ def test_a_full_cache_and_too_many_tokens_are_refused() -> None:
     model, (source, target, mask) = small_model(), small_batch()
     memory = model.encode(source, mask)
     cache = model.start_cache(memory, mask, 1)
-    model.step(target[:, 0], cache)
+    model.step(target[:, :1], cache)
     with pytest.raises(ValueError, match="the cache has room for 1 tokens and all are used"):
-        model.step(target[:, 1], cache)
+        model.step(target[:, 1:2], cache)
     with pytest.raises(ValueError, match="17 tokens do not fit into max_len=16"):
         model.start_cache(memory, mask, 17)
     long = torch.zeros(1, 17, dtype=torch.long)

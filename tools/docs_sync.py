@@ -12,9 +12,7 @@ library only.
 
 from __future__ import annotations
 
-if (
-    __name__ == "__main__" and __spec__ is None
-):  # started as a file: import from the root
+if __name__ == "__main__" and __spec__ is None:  # started as a file: import from the root
     import pathlib
     import sys
 

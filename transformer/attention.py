@@ -110,8 +110,8 @@ class MultiHeadAttention(nn.Module):
             memory: (B, S, D); ``query`` itself for self-attention.
             mask: as ``attend_written_out``'s.
             need_weights: also return the attention weights, which takes the written-out way.
-            cache: keys and values of the target so far, for self-attention with T = 1; the new
-                ones are appended to it.
+            cache: keys and values of the target so far, for self-attention; the T new ones, of
+                one token of each of T beams, are appended to it.
 
         Returns:
             (B, T, D), and the weights (B, H, T, S) or None.
@@ -121,7 +121,7 @@ class MultiHeadAttention(nn.Module):
             return self.attend(query, k, v, mask, need_weights)
         q, k, v = self._heads(self.qkv(query), 3)  # (B, H, T, K)
         if cache is not None:
-            k, v = cache.append(k, v)  # (B, H, length + 1, K)
+            k, v = cache.append(k, v)  # (B, H, used + T, K)
         return self._mix(q, k, v, mask, need_weights)
 
     def project_memory(self, memory: Tensor) -> tuple[Tensor, Tensor]:

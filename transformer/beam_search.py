@@ -137,14 +137,16 @@ def search(
         return []
     with evaluating(model, len(source) * beam.beams):
         memory = model.encode(source, source_mask)  # (N, S, D)
-        cache = model.start_cache(memory, source_mask, beam.max_new)
-        tokens = source.new_full((len(source),), bos)  # (N W,), W = 1
+        cache = model.start_cache(memory, source_mask, beam.max_new, beam.beams)
+        tokens = source.new_full((len(source), 1), bos)  # (N, W), W = 1
         while True:
-            log_p = model.step(tokens, cache).log_softmax(dim=-1)  # (N W, V)
-            rows, tokens = beam.advance(log_p)
-            if not len(rows):
+            log_p = model.step(tokens, cache).log_softmax(dim=-1)  # (N, W, V)
+            parents, tokens, staying = beam.advance(log_p)
+            if not len(tokens):
                 return beam.results
-            cache.select(rows)
+            cache.follow(parents)
+            if len(staying) < len(parents):
+                cache.select(staying)
 
 
 class Beam:
@@ -175,19 +177,20 @@ class Beam:
         """Returns lp for ``length`` tokens."""
         return length_divisor(length, self.length_penalty)
 
-    def advance(self, log_p: Tensor) -> tuple[Tensor, Tensor]:
+    def advance(self, log_p: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Continues every open hypothesis by one token.
 
         Args:
-            log_p: (N W, V), log-probabilities of the next token; overwritten.
+            log_p: (N, W, V), log-probabilities of the next token; overwritten.
 
         Returns:
-            Which row of ``log_p`` each open hypothesis now continues, and the token it continues
-            with, both (N' W',). Sentences that are done may be missing; both are empty at the end.
+            Which hypothesis of its sentence each open one now continues, (N, W'); then, for the
+            sentences that stay, the tokens they continue with, (N', W'), and their numbers, (N',).
+            Sentences that are done may be missing; nobody stays at the end.
         """
-        (sentences, width), vocab_size = self.sums.shape, log_p.shape[1]
+        _, width, vocab_size = log_p.shape
         self.length += 1
-        totals = log_p.view(sentences, width, vocab_size).add_(self.sums.unsqueeze(-1))
+        totals = log_p.add_(self.sums.unsqueeze(-1))  # (N, W, V)
         ending = totals[..., self.eos] / self.divisor(self.length)  # (N, W), these finish
         totals[..., self.eos] = DEAD
         room = min(self.beams, width * (vocab_size - 1))  # W'
@@ -206,9 +209,8 @@ class Beam:
         tokens = going.indices - parents * vocab_size
         self.texts = self.texts.gather(1, parents.unsqueeze(-1).expand(-1, -1, self.max_new))
         self.texts[..., self.length - 1] = tokens
-        rows = parents + width * torch.arange(sentences, device=parents.device).unsqueeze(1)
-        kept = self._retire()
-        return rows[kept].flatten(), tokens[kept].flatten()
+        staying = self._retire()
+        return parents, tokens[staying], staying
 
     def _freeze(self, ending: Tensor) -> None:
         """Adds those of ``ending`` (N, W) that are not `DEAD` to the frozen hypotheses."""
@@ -219,8 +221,8 @@ class Beam:
         self.frozen = best.values
         self.frozen_texts = texts.gather(1, best.indices.unsqueeze(-1).expand(-1, -1, self.max_new))
 
-    def _retire(self) -> Tensor | slice:
-        """Stores the results of sentences that are done; returns which rows of N stay."""
+    def _retire(self) -> Tensor:
+        """Stores the results of sentences that are done; returns which of N stay, (N',)."""
         if self.length == self.max_new:
             done = torch.ones_like(self.sentence, dtype=torch.bool)
         else:
@@ -229,7 +231,7 @@ class Beam:
             done = self.frozen[:, self.n_best - 1] >= hope
         leaving = int(done.count_nonzero())
         if 4 * leaving < len(done) or not leaving:  # copying the cache costs more than a few rows
-            return slice(None)
+            return torch.arange(len(done), device=done.device)
         for place in done.nonzero()[:, 0].tolist():
             self.results[int(self.sentence[place])] = self._hypotheses(place)
         kept = (~done).nonzero()[:, 0]

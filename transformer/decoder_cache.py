@@ -7,18 +7,14 @@ Two kinds of keys and values, and both are never computed again:
 - of the target so far: no token sees the future, so past keys and values stay as they are. They lie
   in one tensor of full size, allocated once; appending writes in place and returns views.
 
-Beams of one sentence read the same source. The cache keeps one copy for all of them, and the cross
-attention treats the beams as so many queries of one row.
+Beams of one sentence share both. They are so many queries of one row; the tokens of all of them lie
+side by side in the row's slots, and a mask says which of them are a beam's own past. So beams that
+die or split cost a few entries of the mask, and no key or value is ever copied for them.
 
-Shapes: layers L, rows B (sentences, or sentences times beams), heads H, source length S, slots N =
-``max_new``, head width K.
+Shapes: layers L, sentences B, beams W, heads H, source length S, slots N, head width K.
 """
 
 from __future__ import annotations
-
-import math
-from collections.abc import Sequence
-from itertools import groupby
 
 import torch
 from torch import Tensor
@@ -32,58 +28,66 @@ class LayerCache:
 
     @property
     def source(self) -> tuple[Tensor, Tensor]:
-        """Keys and values of the source, (B / group, H, S, K) each."""
+        """Keys and values of the source, (B, H, S, K) each."""
         return self.cache.source[self.layer]
 
     def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Writes the keys and values of one more token.
+        """Writes the keys and values of one more token of each beam.
 
         Args:
-            k: (B, H, 1, K).
-            v: (B, H, 1, K).
+            k: (B, H, W, K).
+            v: (B, H, W, K).
 
         Returns:
-            All keys and values so far, views of (B, H, length + 1, K). The length grows only with
-            ``DecoderCache.advance``, after every layer has appended.
+            All keys and values so far, views of (B, H, used + W, K). The cache counts the new ones
+            only with ``DecoderCache.advance``, after every layer has appended.
         """
-        start = self.cache.length
+        start, end = self.cache.used, self.cache.used + k.shape[2]
         keys, values = self.cache.target[0, self.layer], self.cache.target[1, self.layer]
-        keys[:, :, start : start + 1] = k
-        values[:, :, start : start + 1] = v
-        return keys[:, :, : start + 1], values[:, :, : start + 1]
+        keys[:, :, start:end] = k
+        values[:, :, start:end] = v
+        return keys[:, :, :end], values[:, :, :end]
 
 
 class DecoderCache:
     """Keys and values of all decoder layers; ``Transformer.start_cache`` makes one."""
 
     def __init__(
-        self, source: list[tuple[Tensor, Tensor]], source_mask: Tensor | None, max_new: int
+        self,
+        source: list[tuple[Tensor, Tensor]],
+        source_mask: Tensor | None,
+        max_new: int,
+        beams: int = 1,
     ) -> None:
         """Allocates the slots of the target.
 
         Args:
             source: for each layer the keys and values of the source, (B, H, S, K) each.
             source_mask: (B, 1, 1, S), as the attention takes it; None means no padding.
-            max_new: slots, the most tokens that can be appended.
+            max_new: the most tokens that can be appended to each beam.
+            beams: the most beams of a sentence.
         """
         rows, n_heads, _, d_head = source[0][0].shape
         self.source, self.source_mask, self.max_new = source, source_mask, max_new
-        self.target = source[0][0].new_empty(2, len(source), rows, n_heads, max_new, d_head)
+        slots = (2, len(source), rows, n_heads, max_new * beams, d_head)  # keys and values
+        self.target = source[0][0].new_empty(slots)
         self.layers = [LayerCache(self, layer) for layer in range(len(source))]
-        self.length = 0  # tokens appended so far, the same in every row
-        self.group = 1  # neighboring rows that share one source sentence
+        self.length = 0  # tokens appended to each beam so far
+        self.used = 0  # slots filled so far, the same in every row
+        self.beams = beams
+        self.past = self.target.new_zeros(rows, 1, 0)  # (B, W, used): see `mask`
 
     @property
-    def rows(self) -> int:
-        """Number of rows, B."""
-        return self.target.shape[2]
+    def mask(self) -> Tensor | None:
+        """What is added to the scores of self-attention, (B, 1, W, used).
 
-    def advance(self) -> None:
-        """Counts one appended token, after all layers have written it."""
-        self.length += 1
+        0 where a slot holds the beam's own past, else very negative; None for a single beam, to
+        which every slot belongs.
+        """
+        return None if self.beams == 1 else self.past.unsqueeze(1)
 
-    def check_room(self) -> None:
-        """Refuses one token too many.
+    def make_room(self, width: int) -> None:
+        """Announces one more token of each of ``width`` beams, which sees itself.
 
         Raises:
             ValueError: all slots are used.
@@ -93,29 +97,36 @@ class DecoderCache:
                 f"the cache has room for {self.max_new} tokens and all are used. "
                 "Start it with a larger max_new."
             )
+        if self.beams > 1:
+            forbidden = torch.finfo(self.past.dtype).min / 2
+            others = 1 - torch.eye(width, dtype=self.past.dtype, device=self.past.device)  # (W, W)
+            own = (forbidden * others).expand(len(self.past), -1, -1)
+            self.past = torch.cat([self.past, own], dim=2)
 
-    def select(self, rows: Sequence[int] | Tensor) -> None:
-        """Makes row i continue what row ``rows[i]`` holds: beams that survive, rows that go on.
+    def advance(self, width: int) -> None:
+        """Counts the token appended to each of ``width`` beams, after all layers wrote it."""
+        self.length += 1
+        self.used += width
+
+    def follow(self, parents: Tensor) -> None:
+        """Lets beam i of each sentence continue what beam ``parents[..., i]`` has written.
 
         Args:
-            rows: row numbers, each as often as wanted; there may be more or fewer than now.
+            parents: (B, W), each as often as wanted; W may be more or fewer than now.
         """
-        chosen = rows.tolist() if isinstance(rows, Tensor) else list(rows)
-        self._select_source([row // self.group for row in chosen])
-        if chosen != list(range(self.rows)):
-            index = torch.tensor(chosen, device=self.target.device)
-            old, used = self.target, slice(0, self.length)
-            self.target = old.new_empty(*old.shape[:2], len(chosen), *old.shape[3:])
-            self.target[..., used, :] = old[..., used, :].index_select(2, index)
+        if self.beams > 1:  # a single one has no other to follow
+            self.past = self.past.gather(1, parents.unsqueeze(-1).expand(-1, -1, self.used))
 
-    def _select_source(self, sentences: list[int]) -> None:
-        """Keeps one copy of a sentence for each group of neighbors that read it."""
-        runs = [len(list(run)) for _, run in groupby(sentences)]
-        self.group = max(math.gcd(*runs), 1)
-        kept = sentences[:: self.group]
-        if kept != list(range(len(self.source[0][0]))):
-            index = torch.tensor(kept, device=self.target.device)
-            self.source = [(k.index_select(0, index), v.index_select(0, index))
-                           for k, v in self.source]  # fmt: skip
-            if self.source_mask is not None:
-                self.source_mask = self.source_mask.index_select(0, index)
+    def select(self, rows: Tensor) -> None:
+        """Keeps some sentences, with all their beams.
+
+        Args:
+            rows: their numbers, (B',), from 0 to B - 1.
+        """
+        old, filled = self.target, slice(0, self.used)
+        self.target = old.new_empty(*old.shape[:2], len(rows), *old.shape[3:])
+        self.target[..., filled, :] = old[..., filled, :].index_select(2, rows)
+        self.past = self.past[rows]
+        self.source = [(k[rows], v[rows]) for k, v in self.source]
+        if self.source_mask is not None:
+            self.source_mask = self.source_mask[rows]

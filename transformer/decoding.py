@@ -95,7 +95,7 @@ def _write(
         cache = model.start_cache(model.encode(source, source_mask), source_mask, max_new)
         tokens = torch.full_like(rows, bos)
         for place in range(max_new):
-            tokens = choose(model.step(tokens, cache), rows)
+            tokens = choose(model.step(tokens[:, None], cache)[:, 0], rows)
             written[rows, place] = tokens
             is_open &= tokens != eos
             left = int(is_open.count_nonzero())

@@ -140,12 +140,12 @@ class DecoderLayer(nn.Module):
         Args:
             x: (B, T, D).
             source: keys and values of the source, (B, H, S, K) each, from
-                ``cross_attention.project_memory``. With beams, B / group rows for B of x: then the
-                beams of a sentence are queries of one row.
-            mask: (T, T), ``causal_mask``; None for the newest token alone, which sees all.
+                ``cross_attention.project_memory``.
+            mask: (T, T), ``causal_mask``; with a cache ``DecoderCache.mask``.
             source_mask: (B, 1, 1, S), the source's padding, or None.
             need_weights: also return the attention weights.
-            cache: what this layer knows of the target so far, or None.
+            cache: what this layer knows of the target so far, or None. With it, the T positions of
+                x are no sequence: they are the newest tokens of T beams.
 
         Returns:
             (B, T, D), and the weights of the self-attention, (B, H, T, T), and of the attention to
@@ -155,10 +155,9 @@ class DecoderLayer(nn.Module):
         mixed, weights = self.attention(entry, entry, mask, need_weights, cache)
         x = self.around_attention.leave(x, mixed)  # (B, T, D)
         entry = self.around_cross_attention.enter(x)
-        entry = entry.reshape(len(source[0]), -1, self.cross_attention.d_model)  # (B, T, D)
         mixed, cross_weights = self.cross_attention.attend(
             entry, *source, source_mask, need_weights
         )
-        x = self.around_cross_attention.leave(x, mixed.view_as(x))  # (B, T, D)
+        x = self.around_cross_attention.leave(x, mixed)  # (B, T, D)
         hidden = self.feed_forward(self.around_feed_forward.enter(x))
         return self.around_feed_forward.leave(x, hidden), weights, cross_weights

@@ -195,13 +195,16 @@ class Transformer(nn.Module):
         return self.head(hidden)
 
     @torch.no_grad()
-    def start_cache(self, memory: Tensor, source_mask: Tensor | None, max_new: int) -> DecoderCache:
+    def start_cache(
+        self, memory: Tensor, source_mask: Tensor | None, max_new: int, beams: int = 1
+    ) -> DecoderCache:
         """Projects the source for all decoder layers, once, and makes room for the target.
 
         Args:
             memory: (B, S, D), from ``encode``.
             source_mask: (B, S), boolean, False at padding; None means there is none.
             max_new: the most tokens that ``step`` will be given, "<bos>" included.
+            beams: the most hypotheses of a sentence.
 
         Raises:
             ValueError: ``max_new`` is more than ``max_len``.
@@ -210,33 +213,38 @@ class Transformer(nn.Module):
         source = [(k.contiguous(), v.contiguous()) for k, v in self._read(memory)]
         if source_mask is not None and source_mask.all():
             source_mask = None  # no padding
-        return DecoderCache(source, self._padding(source_mask), max_new)
+        return DecoderCache(source, self._padding(source_mask), max_new, beams)
 
     @torch.no_grad()
     def step(self, tokens: Tensor, cache: DecoderCache) -> Tensor:
-        """Appends one token to each row and scores what may follow it.
+        """Appends one token to each hypothesis and scores what may follow it.
 
         Args:
-            tokens: (B,), token ids; "<bos>" first.
+            tokens: (B, W), token ids of W hypotheses of each sentence; one column of "<bos>" first.
             cache: from ``start_cache``; it grows by one token.
 
         Returns:
-            (B, V), the logits of the next token.
+            (B, W, V), the logits of the next token.
 
         Raises:
             ValueError: the cache is full.
         """
-        cache.check_room()
-        x = self._embed(self.target_embedding, tokens[:, None], cache.length)  # (B, 1, D)
+        width = tokens.shape[1]
+        cache.make_room(width)
+        place = self.positions(cache.length, cache.length + 1)  # (1, D), the same for all beams
+        x = self._embed(self.target_embedding, tokens, place)  # (B, W, D)
         for layer, own in zip(self.decoder, cache.layers, strict=True):
-            x, _, _ = layer(x, own.source, None, cache.source_mask, cache=own)  # (B, 1, D)
-        cache.advance()
-        return self.project(self.decoder_norm(x[:, 0]))
+            x, _, _ = layer(x, own.source, cache.mask, cache.source_mask, cache=own)  # (B, W, D)
+        cache.advance(width)
+        return self.project(self.decoder_norm(x))
 
-    def _embed(self, embedding: nn.Embedding, tokens: Tensor, start: int = 0) -> Tensor:
-        """Returns dropout(sqrt(D) embedding + positions) of tokens at ``start`` and later."""
-        rows = self.positions(start, start + tokens.shape[1])  # (T, D)
-        x = torch.add(rows, embedding(tokens), alpha=self.embedding_scale)  # (B, T, D)
+    def _embed(
+        self, embedding: nn.Embedding, tokens: Tensor, positions: Tensor | None = None
+    ) -> Tensor:
+        """Returns dropout(sqrt(D) embedding + positions), those of 0 .. T - 1 if not given."""
+        if positions is None:
+            positions = self.positions(0, tokens.shape[1])  # (T, D)
+        x = torch.add(positions, embedding(tokens), alpha=self.embedding_scale)  # (B, T, D)
         return self.dropout(x)
 
     def _read(self, memory: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
