@@ -16,15 +16,15 @@ from transformer.attention import (
     attend_written_out,
     causal_mask,
 )
-from transformer.dropout import (
+from transformer.transformer_components import AddNorm, FeedForward
+from transformer.transformer_config import TransformerConfig
+from tutorial_kit.dropout import (
     AddDroppedFunction,
     DropFunction,
     Dropout,
     dropped_levels,
     keep_mask,
 )
-from transformer.transformer_components import AddNorm, FeedForward
-from transformer.transformer_config import TransformerConfig
 
 
 def double(*shape: int) -> Tensor:

@@ -18,7 +18,6 @@ from benchmarks.transformer_peers import (
 )
 from transformer import experiment_runs, run_examples
 from transformer.batching import pad_pairs
-from transformer.dropout import Dropout
 from transformer.experiments import (
     BASELINE,
     BEAM_SETTINGS,
@@ -33,6 +32,7 @@ from transformer.transformer_config import TransformerConfig, parameter_count
 from transformer.transformer_model import Transformer
 from transformer.verify_structure import torch_name
 from tutorial_kit import experiments
+from tutorial_kit.dropout import Dropout
 from tutorial_kit.results import Result
 from tutorial_kit.training import run_folder
 

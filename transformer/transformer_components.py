@@ -24,8 +24,8 @@ from transformer.attention import (
     causal_mask,
 )
 from transformer.decoder_cache import LayerCache
-from transformer.dropout import Dropout
 from transformer.transformer_config import TransformerConfig
+from tutorial_kit.dropout import Dropout
 
 __all__ = [
     "AddNorm",

@@ -4,8 +4,9 @@ Figure 1 of the paper (Vaswani et al. 2017). Both embeddings and the output proj
 matrix (section 3.4, after Press & Wolf 2017); embeddings are multiplied by sqrt(D), because their
 rows are drawn with length 1 and a row of positions has length sqrt(D/2).
 
-Difference from the paper: dropout's share is a multiple of 1/256 on a CPU (see dropout.py). With
-pre-norm, one more norm follows each stack: without it nothing would bound the stream at its end.
+Difference from the paper: on a CPU the share of dropout is a multiple of 1/256
+(tutorial_kit.dropout). With pre-norm, one more norm follows each stack: without it nothing would
+bound the stream at its end.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ import torch
 from torch import Tensor, nn
 
 from transformer.decoder_cache import DecoderCache
-from transformer.dropout import Dropout
 from transformer.positional_encoding import check_length, make_positions
 from transformer.transformer_components import (
     LAYER_NORM_EPS,
@@ -27,6 +27,7 @@ from transformer.transformer_components import (
     causal_mask,
 )
 from transformer.transformer_config import TransformerConfig
+from tutorial_kit.dropout import Dropout
 
 
 class Transformer(nn.Module):
