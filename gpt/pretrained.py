@@ -7,22 +7,29 @@ What the entries mean stands in `gpt.gpt2_format`.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from gpt.gpt2_format import BUFFERS, config_from_gpt2, config_to_gpt2, tensor_names
 from gpt.gpt_model import GPT
 from tutorial_kit.byte_bpe import END_OF_TEXT, ByteBPE
 from tutorial_kit.files import atomic_write
+from tutorial_kit.published_folder import (
+    CONFIG_FILE,
+    WEIGHTS_FILE,
+    open_weights,
+    read_json_object,
+)
 from tutorial_kit.tokenizers import Tokenizer
 from tutorial_kit.training import write_json
 
-CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
+FOLDER_HOLDS = (
+    "a checkpoint folder holds config.json, model.safetensors, vocab.json and merges.txt. Name the "
+    "folder that holds all four."
+)
 
 
 def load_gpt2_folder(folder: Path | str) -> tuple[GPT, ByteBPE]:
@@ -39,7 +46,9 @@ def load_gpt2_folder(folder: Path | str) -> tuple[GPT, ByteBPE]:
         ValueError: a file is damaged, the architecture is another one, or sizes disagree.
     """
     folder = Path(folder)
-    config = config_from_gpt2(_read_json(folder / CONFIG_FILE), folder / CONFIG_FILE)
+    config = config_from_gpt2(
+        read_json_object(folder / CONFIG_FILE, FOLDER_HOLDS), folder / CONFIG_FILE
+    )
     tokenizer = load_tokenizer(folder)
     if tokenizer.vocab_size > config.vocab_size:
         raise ValueError(
@@ -97,31 +106,23 @@ def load_weights(model: GPT, path: Path) -> None:
         FileNotFoundError: there is no such file.
         ValueError: the file is truncated or foreign, or a tensor is missing, unknown or misshapen.
     """
-    if not path.is_file():
-        raise FileNotFoundError(_missing_weights(path))
-    try:
-        with safe_open(path, framework="pt") as file:
-            # Published files name "wte.weight", later ones "transformer.wte.weight".
-            stored = {name.removeprefix("transformer."): name for name in file.keys()}  # noqa: SIM118
-            names = tensor_names(model)
-            _check_names({theirs for theirs, _ in names.values()}, set(stored), path)
-            if file.get_slice(stored["wte.weight"]).get_dtype() == "F64":
-                model.double()
-            state = model.state_dict()
-            for ours, (theirs, transposed) in names.items():
-                tensor = file.get_tensor(stored[theirs])
-                tensor = tensor.T if transposed else tensor
-                if tensor.shape != state[ours].shape:
-                    raise ValueError(
-                        f"{path}: {theirs} has the shape {tuple(tensor.shape)} where config.json "
-                        f"makes it {tuple(state[ours].shape)}. Use files that belong together."
-                    )
-                state[ours].copy_(tensor)
-    except SafetensorError as error:
-        raise ValueError(
-            f"{path} cannot be read as safetensors ({path.stat().st_size:,} bytes; {error}): it is "
-            "truncated or another kind of file. Fetch or save it again."
-        ) from None
+    with open_weights(path) as file:
+        # Published files name "wte.weight", later ones "transformer.wte.weight".
+        stored = {name.removeprefix("transformer."): name for name in file.keys()}  # noqa: SIM118
+        names = tensor_names(model)
+        _check_names({theirs for theirs, _ in names.values()}, set(stored), path)
+        if file.get_slice(stored["wte.weight"]).get_dtype() == "F64":
+            model.double()
+        state = model.state_dict()
+        for ours, (theirs, transposed) in names.items():
+            tensor = file.get_tensor(stored[theirs])
+            tensor = tensor.T if transposed else tensor
+            if tensor.shape != state[ours].shape:
+                raise ValueError(
+                    f"{path}: {theirs} has the shape {tuple(tensor.shape)} where config.json "
+                    f"makes it {tuple(state[ours].shape)}. Use files that belong together."
+                )
+            state[ours].copy_(tensor)
 
 
 def _check_names(wanted: set[str], stored: set[str], path: Path) -> None:
@@ -148,7 +149,7 @@ def load_tokenizer(folder: Path) -> ByteBPE:
     path = folder / "tokenizer.json"
     if (folder / "vocab.json").exists() or not path.exists():
         return ByteBPE.load(folder)
-    content = _read_json(path)
+    content = read_json_object(path, FOLDER_HOLDS)
     try:
         before = content["pre_tokenizer"]
         if content["model"]["type"] != "BPE" or before["type"] != "ByteLevel":
@@ -177,32 +178,3 @@ def _tokenizer_config(model: GPT, tokenizer: ByteBPE) -> dict[str, Any]:
         "unk_token": end,
         "additional_special_tokens": [t for t in tokenizer.special_tokens if t != end],
     }
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"{path} does not exist: a checkpoint folder holds config.json, model.safetensors, "
-            "vocab.json and merges.txt. Name the folder that holds all four."
-        )
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:  # also if the bytes are not UTF-8
-        content = str(error)
-    if not isinstance(content, dict):
-        raise ValueError(
-            f"{path} is no JSON object ({str(content)[:80]}): it is truncated or another kind of "
-            "file. Fetch or save it again."
-        )
-    return content
-
-
-def _missing_weights(path: Path) -> str:
-    """Says why the weights are not there: other formats of the same checkpoint are often beside."""
-    for other, why in (
-        ("model.safetensors.index.json", "is split into several files. Save it again in one"),
-        ("pytorch_model.bin", "is a pickle, which could run code. Fetch the safetensors version"),
-    ):
-        if (path.parent / other).exists():
-            return f"{path} does not exist, and the checkpoint beside it ({other}) {why}."
-    return f"{path} does not exist: the folder has no weights. Fetch or save the checkpoint again."
