@@ -41,8 +41,9 @@ FAMILY_FILES = {
     "transformer": ("README_transformer_tutorial.md", "positional_encoding.py")
     + ("transformer_components.py", "transformer_model.py", "train_transformer.py")
     + ("text_generation_example.py", "run_examples.py", "verify_structure.py"),
-    "bert": ("README_bert_tutorial.md", "bert_components.py", "bert_model.py")
-    + ("bert_pretraining.py", "run_examples.py", "verify_structure.py"),
+    "bert": ("README_bert_tutorial.md", "wordpiece.py", "bert_components.py", "bert_model.py")
+    + ("bert_data.py", "bert_pretraining.py", "bert_finetuning.py", "bert_inference.py")
+    + ("attention_visualization.py", "run_examples.py", "verify_structure.py"),
     "vit": ("README_vit_tutorial.md", "patch_embedding.py", "vit_components.py", "vit_model.py")
     + ("vit_trainer.py", "run_examples.py", "verify_vit_structure.py"),
     "gpt": ("README_gpt_tutorial.md", "text_data.py", "gpt_components.py", "gpt_model.py")
