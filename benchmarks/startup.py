@@ -28,6 +28,7 @@ MEASURES = {
     "gpt.start.all_smoke_seconds": "the runner with --only gpt --preset smoke, whole process",
     "gpt.quick_start.seconds": "the quick start of gpt as the runner runs it",
     "transformer.quick_start.seconds": "the quick start of transformer as the runner runs it",
+    "bert.quick_start.seconds": "the quick start of bert as the runner runs it",
 }
 RUNNER = str(PROJECT_ROOT / "run_all_tutorials.py")
 
@@ -55,6 +56,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "gpt.start.all_smoke_seconds": partial(smoke_seconds, "gpt"),
         "gpt.quick_start.seconds": partial(demo_seconds, "gpt"),
         "transformer.quick_start.seconds": partial(demo_seconds, "transformer"),
+        "bert.quick_start.seconds": partial(demo_seconds, "bert"),
     }
     goals = {"gpt.start.menu_seconds": (0.5, 0.2), "gpt.start.all_smoke_seconds": (10.0, 5.0)}
     for name, measure in measurements.items():

@@ -9,21 +9,17 @@ library keeps memory, and they take turns. At the end each process tells its pea
 from __future__ import annotations
 
 import argparse
-import re
 import statistics
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
-from multiprocessing.connection import Connection
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmarks.timing import THREADS, alternate, prepare, ratio, spread
+from benchmarks.side_processes import Memory, race
+from benchmarks.timing import THREADS, prepare, ratio, spread
 from benchmarks.transformer_peers import SIZE, TorchTransformer, marian_model, random_batches
 from transformer.batching import IGNORE, Batch
 from transformer.train_transformer import batch_loss
@@ -50,17 +46,6 @@ GOALS = {"nn_transformer": (1.3, 1.6), "marian": (1.15, 1.4)}
 SMOOTHING, LR, BETAS, EPS, CLIP = 0.1, 1e-3, (0.9, 0.98), 1e-9, 1.0
 
 Step = Callable[[Batch], float]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What every process does."""
-
-    model: TransformerConfig = SIZE
-    tokens_per_batch: int = 4096  # source and target together, padding included
-    steps: int = 4  # minibatches a round
-    rounds: int = 9  # timed, after one that is not
-    threads: int = THREADS
 
 
 def our_step(config: TransformerConfig) -> Step:
@@ -121,97 +106,34 @@ def marian_step(config: TransformerConfig) -> Step:
 SIDES = {"ours": our_step, "nn_transformer": torch_step, "marian": marian_step}
 
 
-def peak_memory() -> float:
-    """Returns the most memory that this process has held so far, in bytes.
+@dataclass(frozen=True)
+class Plan:
+    """What every process does, see ``side_processes.Contest``."""
 
-    Raises:
-        ValueError: the system does not tell.
-    """
-    status = Path("/proc/self/status")
-    if status.is_file():  # getrusage also counts what the process that started this one held
-        found = re.search(r"VmHWM:\s+(\d+) kB", status.read_text(encoding="utf-8"))
-        if found:
-            return 1024.0 * int(found[1])
-    try:
-        import resource
-    except ImportError:
-        raise ValueError(
-            "this system does not tell the peak memory of a process: the training cannot be "
-            "compared. Measure on Linux or macOS."
-        ) from None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return float(peak if sys.platform == "darwin" else 1024 * peak)
+    model: TransformerConfig = SIZE
+    tokens_per_batch: int = 4096  # source and target together, padding included
+    steps: int = 4  # minibatches a round
+    rounds: int = 9  # timed, after one that is not
+    threads: int = THREADS
+    sides: tuple[str, ...] = tuple(SIDES)
 
+    def load(self, side: str) -> None:
+        """Imports nothing more: only ours is compared in memory with torch.nn, both are here."""
 
-def serve(side: str, plan: Plan, pipe: Connection) -> None:
-    """Runs in a process of its own.
+    def turns(self) -> list[list[Batch]]:
+        """Returns the same random minibatches for every side."""
+        generator = torch.Generator().manual_seed(0)
+        count, vocab_size = self.steps * (self.rounds + 1), self.model.vocab_size
+        batches = random_batches(count, vocab_size, self.tokens_per_batch, generator)
+        return [batches[at : at + self.steps] for at in range(0, count, self.steps)]
 
-    Answers "train" with the seconds and the target tokens of a round of steps, "memory" with the
-    peak in bytes before the model was built and now.
-    """
-    torch.set_num_threads(plan.threads)
-    torch.manual_seed(0)
-    count, vocab_size = plan.steps * (plan.rounds + 1), plan.model.vocab_size
-    generator = torch.Generator().manual_seed(0)
-    batches = random_batches(count, vocab_size, plan.tokens_per_batch, generator)
-    before = peak_memory()
-    step = SIDES[side](plan.model)
-    while (message := pipe.recv()) != "end":
-        if message == "memory":
-            pipe.send((before, peak_memory()))
-            continue
-        turn, batches = batches[: plan.steps], batches[plan.steps :]
-        started = time.perf_counter()
-        for batch in turn:
-            step(batch)
-        pipe.send((time.perf_counter() - started, sum(batch.n_target_tokens for batch in turn)))
+    def start(self, side: str) -> Step:
+        """Returns the training step of a side."""
+        return SIDES[side](self.model)
 
-
-def run_sides(
-    plan: Plan,
-) -> tuple[dict[str, list[float]], list[int], dict[str, tuple[float, float]]]:
-    """Lets the three sides train in turns.
-
-    Returns:
-        The seconds of each side's rounds; the target tokens of each round, the same for all; each
-        side's peak memory before the model was built and at the end, in bytes.
-
-    Raises:
-        ValueError: one of the processes has ended.
-    """
-    context = get_context("spawn")
-    pipes, workers = {}, []
-    for side in SIDES:
-        pipes[side], theirs = context.Pipe()
-        workers.append(context.Process(target=serve, args=(side, plan, theirs), daemon=True))
-        workers[-1].start()
-        theirs.close()  # so that a process that dies is noticed
-    tokens: list[int] = []
-
-    def turn(side: str) -> Callable[[], float]:
-        def run() -> float:
-            try:
-                pipes[side].send("train")
-                seconds, count = pipes[side].recv()
-            except (EOFError, OSError):
-                raise ValueError(
-                    f"the process that trains {side} has ended; what it printed says why. "
-                    "A missing package comes with requirements-dev.txt."
-                ) from None
-            if side == "ours":
-                tokens.append(count)
-            return float(seconds)
-
-        return run
-
-    seconds = alternate({side: turn(side) for side in SIDES}, plan.rounds, warmup=1)
-    memory = {}
-    for side, worker in zip(SIDES, workers, strict=True):
-        pipes[side].send("memory")
-        memory[side] = pipes[side].recv()
-        pipes[side].send("end")
-        worker.join()
-    return seconds, tokens[1:], memory
+    def amount(self, batch: Batch) -> int:
+        """Returns the target tokens of a minibatch."""
+        return batch.n_target_tokens
 
 
 def speed_results(seconds: dict[str, list[float]]) -> list[Result]:
@@ -224,40 +146,38 @@ def speed_results(seconds: dict[str, list[float]]) -> list[Result]:
     return results
 
 
-def memory_results(memory: dict[str, tuple[float, float]]) -> list[Result]:
+def memory_results(memory: dict[str, Memory]) -> list[Result]:
     """Returns our peak memory as a share of torch.nn.Transformer's, whole and what was added."""
-    (our_start, our_peak), (their_start, their_peak) = memory["ours"], memory["nn_transformer"]
-    added = (our_peak - our_start) / (their_peak - their_start)
+    ours, theirs = memory["ours"], memory["nn_transformer"]
     prefix, suffix = "transformer.training.", "memory_vs_nn_transformer"
     return [
-        Result(f"{prefix}{suffix}", our_peak / their_peak, "x", 1.0, 0.7, "lower"),
-        Result(f"{prefix}added_{suffix}", added, "x", better="lower"),
-        Result(f"{prefix}megabytes", our_peak / 1e6, "MB", better="lower"),
+        Result(f"{prefix}{suffix}", ours.peak / theirs.peak, "x", 1.0, 0.7, "lower"),
+        Result(f"{prefix}added_{suffix}", ours.added / theirs.added, "x", better="lower"),
+        Result(f"{prefix}megabytes", ours.peak / 1e6, "MB", better="lower"),
     ]
 
 
 def measure(plan: Plan) -> list[Result]:
     """Trains, prints a table, returns all results: they come from one run."""
     started = time.perf_counter()
-    seconds, tokens, memory = run_sides(plan)
-    rates = {side: [n / s for n, s in zip(tokens, times, strict=True)]
-             for side, times in seconds.items()}  # fmt: skip
+    found = race(plan)
     rows = [
-        (side, round(statistics.median(rates[side])), round(memory[side][1] / 1e6),
-         round((memory[side][1] - memory[side][0]) / 1e6))
-        for side in SIDES
+        (side, round(statistics.median(found.rates(side))), round(memory.peak / 1e6),
+         round(memory.added / 1e6))
+        for side, memory in found.memory.items()
     ]  # fmt: skip
     print(format_table(["training", "target tokens/s", "peak MB", "added MB"], rows), flush=True)
+    rates = found.rates("ours")
     own = Result(
-        "transformer.training.tokens_per_second", statistics.median(rates["ours"]), "tokens/s",
-        spread=spread(rates["ours"]),
+        "transformer.training.tokens_per_second", statistics.median(rates), "tokens/s",
+        spread=spread(rates),
     )  # fmt: skip
     return [
         replace(
             result, note=MEASURES[result.name], seconds=time.perf_counter() - started,
             command=f"python -m benchmarks {result.name}",
         )
-        for result in [*speed_results(seconds), *memory_results(memory), own]
+        for result in [*speed_results(found.seconds), *memory_results(found.memory), own]
     ]  # fmt: skip
 
 

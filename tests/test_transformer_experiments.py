@@ -8,7 +8,12 @@ from dataclasses import fields, replace
 import pytest
 import torch
 
-from benchmarks import transformer_decoding, transformer_quality, transformer_training
+from benchmarks import (
+    side_processes,
+    transformer_decoding,
+    transformer_quality,
+    transformer_training,
+)
 from benchmarks.transformer_peers import (
     SPECIAL_TOKENS,
     TorchTransformer,
@@ -215,8 +220,8 @@ def test_the_three_sides_take_turns_in_processes_of_their_own():
 
 def test_a_side_that_cannot_start_is_said_in_one_line():
     broken = replace(transformer_training.Plan(TINY, threads=1), tokens_per_batch="many")
-    with pytest.raises(ValueError, match="the process that trains [a-z_]+ has ended"):
-        transformer_training.run_sides(broken)
+    with pytest.raises(ValueError, match="the process that runs [a-z_]+ has ended"):
+        side_processes.race(broken)
 
 
 def test_a_case_of_decoding_is_timed_in_turns(monkeypatch):
@@ -240,9 +245,9 @@ def test_random_batches_look_like_captions():
 
 
 def test_peak_memory_only_grows():
-    before = transformer_training.peak_memory()
+    before = side_processes.peak_memory()
     block = torch.ones(20_000_000)  # 80 MB
-    assert transformer_training.peak_memory() >= before + 0.5 * block.nbytes or before > 1e9
+    assert side_processes.peak_memory() >= before + 0.5 * block.nbytes or before > 1e9
 
 
 @pytest.mark.parametrize("beams", [1, 4])
