@@ -25,24 +25,16 @@ from matplotlib.figure import Figure
 from gpt.generation import load_model
 from gpt.gpt_config import GPTConfig
 from gpt.gpt_model import GPT
-from gpt.interpretation import PATTERNS, describe_heads, head_patterns, look_inside, token_names
+from gpt.interpretation import PATTERNS, describe_heads, head_patterns, look_inside
 from gpt.prediction_visualization import logit_lens_figure, surprise_figure, training_curve_figure
+from tutorial_kit.attention_figures import heads_figure
 from tutorial_kit.attention_page import AttentionMap, write_attention_page
 from tutorial_kit.console import OneLineParser, run_entry
+from tutorial_kit.entry_parsers import add_checkpoint
 from tutorial_kit.model_diagram import model_diagram
-from tutorial_kit.plotting import (
-    HEAT_MAP,
-    INK,
-    PALETTE,
-    SHADES,
-    headline,
-    label,
-    new_figure,
-    save_figure,
-    share_bar,
-    token_label,
-)
-from tutorial_kit.tokenizers import CharTokenizer, Tokenizer
+from tutorial_kit.plotting import PALETTE, label, new_figure, save_figure
+from tutorial_kit.saved_runs import figures_of, missing_checkpoint
+from tutorial_kit.tokenizers import CharTokenizer, Tokenizer, token_names
 from tutorial_kit.training import run_folder
 
 TEXT = "The function returns the number of elements in the array."
@@ -57,33 +49,8 @@ def attention_figure(model: GPT, tokenizer: Tokenizer, tokens: Sequence[int]) ->
         tokens: ids of a text, 3 to ``max_len``.
     """
     weights = look_inside(model, tokens).weights  # (L, H, T, T)
-    n_layers, n_heads, length, _ = weights.shape
-    names = [token_label(name) for name in token_names(tokenizer, tokens)]
-    labeled = length <= 20 and n_heads <= 6
-    size = 1.9 if n_heads <= 6 else 1.1  # inches a head
-    margin = 0.8 if labeled else 0.4
-    figure, _ = new_figure(
-        n_heads,
-        n_layers,
-        width=n_heads * size + margin + 0.7,
-        height=n_layers * size + margin + 0.5,
-    )
-    axes = list(figure.axes)
-    for place, axis in enumerate(axes):
-        layer, head = divmod(place, n_heads)
-        image = axis.imshow(weights[layer, head].numpy(), cmap=HEAT_MAP, norm=SHADES)
-        axis.set_title(f"layer {layer + 1}, head {head + 1}", fontsize=8, color=INK)
-        axis.grid(visible=False)
-        axis.set_xticks([])
-        axis.set_yticks([])
-        if labeled and layer == n_layers - 1:
-            axis.set_xticks(range(length), names, rotation=90)
-        if labeled and head == 0:
-            axis.set_yticks(range(length), names)
-        axis.tick_params(length=0, labelsize=6.5)
-    share_bar(figure, image, axes, "attention weight (rows look at columns)")
-    headline(figure, describe_heads(head_patterns(weights)))
-    return figure
+    names = token_names(tokenizer, tokens)
+    return heads_figure(weights, names, names, describe_heads(head_patterns(weights)), "equal")
 
 
 def head_figure(model: GPT, tokens: Sequence[int]) -> Figure:
@@ -128,22 +95,12 @@ def write_page(model: GPT, tokenizer: Tokenizer, tokens: Sequence[int], path: Pa
 def build_parser() -> argparse.ArgumentParser:
     """Returns the command line."""
     parser = OneLineParser(description="Draw what a trained GPT does with a text.")
-    parser.add_argument(
-        "--checkpoint", type=Path, metavar="RUN", help="run folder, its name, or a checkpoint file"
-    )
+    add_checkpoint(parser)
     parser.add_argument("--text", default=TEXT, help="the text to look at")
     parser.add_argument(
         "--preset", choices=["run", "smoke"], default="run", help="smoke: an untrained model"
     )
     return parser
-
-
-def figures_folder(checkpoint: Path) -> Path:
-    """Returns the folder for the pictures of a run: ``figures`` beside ``checkpoints``."""
-    if not checkpoint.exists() and len(checkpoint.parts) == 1:
-        return run_folder("gpt", checkpoint.name) / "figures"
-    folder = checkpoint if checkpoint.is_dir() else checkpoint.parent
-    return (folder.parent if folder.name == "checkpoints" else folder) / "figures"
 
 
 def main(argv: Sequence[str] | None = None) -> list[Path]:
@@ -154,13 +111,10 @@ def main(argv: Sequence[str] | None = None) -> list[Path]:
         model = GPT(GPTConfig(tokenizer.vocab_size, d_model=32, n_layers=2, d_ff=64))
         figures = run_folder("gpt", "pictures_smoke") / "figures"
     elif args.checkpoint is None:
-        raise ValueError(
-            "--checkpoint is missing: there is no model to look into. "
-            "Train one with python gpt/train_gpt.py, then name its run."
-        )
+        raise missing_checkpoint("to look into", "gpt/train_gpt.py")
     else:
         model, tokenizer = load_model(args.checkpoint)
-        figures = figures_folder(args.checkpoint)
+        figures = figures_of("gpt", args.checkpoint)
     tokens = tokenizer.encode(args.text)
     if len(tokens) > model.config.max_len:
         print(f"only the first {model.config.max_len} of {len(tokens)} tokens fit; they are shown")

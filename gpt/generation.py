@@ -34,6 +34,7 @@ from tutorial_kit.checkpoints import load_checkpoint
 from tutorial_kit.config import config_from_dict, read_config
 from tutorial_kit.console import run_entry
 from tutorial_kit.device import pick_device
+from tutorial_kit.saved_runs import find_run, load_weights, missing_checkpoint
 from tutorial_kit.tokenizers import (
     UNKNOWN,
     CharTokenizer,
@@ -41,7 +42,6 @@ from tutorial_kit.tokenizers import (
     Tokenizer,
     tokenizer_from_dict,
 )
-from tutorial_kit.training import run_folder
 
 __all__ = [
     "GREEDY",
@@ -182,18 +182,10 @@ def load_model(path: Path | str) -> tuple[GPT, Tokenizer]:
         FileNotFoundError: there is no such checkpoint.
         ValueError: it cannot be read, or is not a GPT's.
     """
-    path = Path(path)
-    if not path.exists() and len(path.parts) == 1:
-        path = run_folder("gpt", path.name)
+    path = find_run("gpt", path)
     checkpoint = load_checkpoint(path, family="gpt")
     model = GPT(config_from_dict(GPTConfig, checkpoint["config"]["model"]))
-    try:
-        model.load_state_dict(checkpoint["state"]["model"])
-    except RuntimeError as error:
-        raise ValueError(
-            f"{path} holds weights that do not fit its own settings "
-            f"({str(error).splitlines()[-1].strip()}): the file was changed. Train again."
-        ) from None
+    load_weights(model, checkpoint["state"]["model"], path)
     return model.eval(), tokenizer_from_dict(checkpoint["state"]["tokenizer"])
 
 
@@ -203,10 +195,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     config = read_config(GenerationConfig, PRESETS, args)
     device = pick_device(args.device)
     if args.checkpoint is None and args.preset != "smoke":
-        raise ValueError(
-            "--checkpoint is missing: there is no model to write with. "
-            "Train one with python gpt/train_gpt.py, then name its run."
-        )
+        raise missing_checkpoint("to write with", "gpt/train_gpt.py")
     if args.checkpoint is None:
         tokenizer: Tokenizer = CharTokenizer.from_text(SMOKE_TEXT + args.prompt)
         model = GPT(GPTConfig(tokenizer.vocab_size, max_len=64, d_model=32, n_layers=2, d_ff=64))

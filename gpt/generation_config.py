@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from gpt.packed_weights import WEIGHTS
 from gpt.sampling import GREEDY, Sampling
 from tutorial_kit.config import config_parser
-from tutorial_kit.device import DEVICES
+from tutorial_kit.entry_parsers import add_device
 
 
 @dataclass(frozen=True)
@@ -50,5 +50,5 @@ def build_parser() -> argparse.ArgumentParser:
     add("--crop", action="store_true", help="of a prompt too long for the model, keep the end")
     add("--weights", choices=list(WEIGHTS), default="float32", help="number format while writing")
     add("--draft", metavar="RUN", help="a smaller model that proposes tokens (speculative)")
-    add("--device", default="auto", metavar="|".join(DEVICES), help="where to compute")
+    add_device(parser, "where to compute")
     return parser

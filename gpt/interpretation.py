@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from gpt.gpt_model import GPT
-from tutorial_kit.tokenizers import Tokenizer
 
 PATTERNS = ("the previous token", "itself", "the first token")
 """What `head_patterns` measures, in its order."""
@@ -77,18 +76,6 @@ def look_inside(model: GPT, tokens: Sequence[int]) -> Insides:
         surprise=-bits[:-1].gather(1, row[0, 1:, None])[:, 0].cpu(),
         expected_surprise=-(shares * bits).sum(dim=-1)[:-1].cpu(),
     )
-
-
-def token_names(tokenizer: Tokenizer, tokens: Sequence[int]) -> list[str]:
-    """Returns each token's text; part of a character becomes its bytes, such as ``<E4B8>``."""
-    names = []
-    for token in tokens:
-        raw = tokenizer.decode_bytes([token])
-        try:
-            names.append(raw.decode("utf-8"))
-        except UnicodeDecodeError:
-            names.append(f"<{raw.hex().upper()}>")
-    return names
 
 
 def head_patterns(weights: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from gpt.gpt_model import GPT
-from gpt.interpretation import look_inside, settled_after, token_names
+from gpt.interpretation import look_inside, settled_after
 from tutorial_kit.plotting import (
     HEAT_MAP,
     INK,
@@ -24,7 +24,7 @@ from tutorial_kit.plotting import (
     share_bar,
     token_label,
 )
-from tutorial_kit.tokenizers import Tokenizer
+from tutorial_kit.tokenizers import Tokenizer, token_names
 from tutorial_kit.training import read_evaluations
 
 MAX_COLUMNS = 20  # tokens of a logit lens

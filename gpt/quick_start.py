@@ -29,9 +29,9 @@ from gpt.sampling import Sampling
 from gpt.text_data import TextData, WindowSampler, load_text_data
 from gpt.train_config import PRESETS, TrainConfig
 from gpt.train_gpt import train
-from tutorial_kit.console import OneLineParser, format_table, run_entry
+from tutorial_kit.console import format_table, run_entry
 from tutorial_kit.demo import DemoResult
-from tutorial_kit.device import DEVICES
+from tutorial_kit.entry_parsers import quick_start_parser
 from tutorial_kit.model_diagram import model_diagram
 from tutorial_kit.plotting import save_figure
 from tutorial_kit.texts import Texts
@@ -123,13 +123,7 @@ def draw(model: GPT, tokenizer: Tokenizer, folder: Path) -> list[Path]:
 
 def build_parser() -> argparse.ArgumentParser:
     """Returns the command line."""
-    parser = OneLineParser(description="GPT in about a minute, offline.")
-    parser.add_argument("--preset", choices=["smoke", "quick"], default="quick", help="how long")
-    parser.add_argument(
-        "--device", default="auto", metavar="|".join(DEVICES), help="where to train"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="initial weights and order of the data")
-    return parser
+    return quick_start_parser("GPT in about a minute, offline.")
 
 
 def main(argv: Sequence[str] | None = None) -> DemoResult:

@@ -14,13 +14,10 @@ if __name__ == "__main__" and __spec__ is None:  # started as a file: import fro
     sys.path[0] = str(pathlib.Path(__file__).resolve().parents[1])
 
 import argparse
-import hashlib
-import json
-import re
 import shutil
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -42,21 +39,28 @@ from gpt.quick_start import main as quick_start
 from gpt.text_data import TextData, load_text_data
 from gpt.train_config import TrainConfig
 from gpt.train_gpt import train
-from tutorial_kit import PROJECT_ROOT
-from tutorial_kit.config import config_to_dict
-from tutorial_kit.console import OneLineParser, format_table, run_entry
+from tutorial_kit.console import run_entry
+from tutorial_kit.entry_parsers import experiments_parser
+from tutorial_kit.experiments import (
+    Study,
+    chosen_experiments,
+    experiment_figures,
+    kept_outcome,
+    mean_and_spread,
+    print_table,
+    run_experiments,
+    seed_result,
+    seeds_of,
+    variant_folder,
+)
+from tutorial_kit.experiments import result_name as name_of_result
 from tutorial_kit.plotting import save_figure
-from tutorial_kit.results import Result, record
-from tutorial_kit.training import run_folder, write_json
+from tutorial_kit.results import Result
+from tutorial_kit.training import run_folder
 
-SEEDS = (0, 1, 2)
-COMMAND = "python gpt/run_examples.py --only {}"
-
-
-def result_name(experiment: str, label: str) -> str:
-    """Returns the name of a result, such as "gpt.recipe.no_qk_norm"."""
-    return f"gpt.{experiment}." + re.sub(r"[^a-z0-9.]+", "_", label.lower())
-
+FAMILY = "gpt"
+result_name = partial(name_of_result, FAMILY)
+figures_folder = partial(experiment_figures, FAMILY)
 
 MEASURES = {
     result_name(name, label): f"{experiment.question} {label}"
@@ -70,24 +74,16 @@ MEASURES = {
 
 
 @dataclass(frozen=True)
-class Study:
+class GPTStudy(Study):
     """What all experiments of one call share."""
 
-    data: TextData
-    base: TrainConfig  # the variants differ from it
-    seeds: Sequence[int]
-    most: int | None = None  # variants of each experiment that are run; None means all
+    base: TrainConfig = BASELINE  # the variants differ from it
+    data: TextData = field(kw_only=True)
 
 
-def figures_folder() -> Path:
-    """Returns where the figures go."""
-    return run_folder("gpt", "experiments") / "figures"
-
-
-def variant_folder(config: TrainConfig, data: TextData) -> Path:
+def folder_of(config: TrainConfig, data: TextData) -> Path:
     """Returns the folder of one training; other settings or other text mean another folder."""
-    content = json.dumps([config_to_dict(config), data.n_bytes], sort_keys=True)
-    return run_folder("gpt", "experiments") / hashlib.sha256(content.encode()).hexdigest()[:16]
+    return variant_folder(FAMILY, config, data.n_bytes)
 
 
 def run_variant(config: TrainConfig, data: TextData) -> dict[str, float]:
@@ -96,22 +92,20 @@ def run_variant(config: TrainConfig, data: TextData) -> dict[str, float]:
     Returns:
         "bits" per byte on the validation split, "seconds" of training, "parameters".
     """
-    folder = variant_folder(config, data)
-    path = folder / "outcome.json"
-    if path.is_file():
-        earlier: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))
-        return earlier
-    result = train(config, data, folder)
-    outcome = {
-        "bits": result.bits_per_byte,
-        "seconds": result.seconds,
-        "parameters": float(parameter_count(result.model.config)),
-    }
-    write_json(path, outcome)
-    return outcome
+    folder = folder_of(config, data)
+
+    def train_it() -> dict[str, float]:
+        result = train(config, data, folder)
+        return {
+            "bits": result.bits_per_byte,
+            "seconds": result.seconds,
+            "parameters": float(parameter_count(result.model.config)),
+        }
+
+    return kept_outcome(folder, train_it)
 
 
-def run_experiment(name: str, study: Study) -> list[Result]:
+def run_experiment(name: str, study: GPTStudy) -> list[Result]:
     """Trains all variants of an experiment; prints a table, saves the figure."""
     experiment = EXPERIMENTS[name]
     rows, results = [], []
@@ -120,34 +114,27 @@ def run_experiment(name: str, study: Study) -> list[Result]:
         outcomes = [run_variant(config, study.data) for config in configs]
         bits = [outcome["bits"] for outcome in outcomes]
         seconds = [outcome["seconds"] for outcome in outcomes]
-        row = Row(
-            label,
-            statistics.mean(bits),
-            standard_deviation(bits),
-            statistics.mean(seconds),
-            int(outcomes[0]["parameters"]),
-        )
-        rows.append(row)
+        parameters = int(outcomes[0]["parameters"])
+        rows.append(Row(label, *mean_and_spread(bits), statistics.mean(seconds), parameters))
         results.append(
-            Result(
-                result_name(name, label), row.bits, "bits per byte", better="lower",
-                seeds=tuple(study.seeds), spread=row.spread, seconds=sum(seconds),
-                command=COMMAND.format(name), note=f"{label} ({row.parameters:,} parameters)",
+            seed_result(
+                FAMILY, name, label, bits, "bits per byte", study=study, better="lower",
+                seconds=sum(seconds), note=f"{label} ({parameters:,} parameters)",
             )
         )  # fmt: skip
-    print(f"\n{experiment.question}")
     shown = [(r.label, round(r.bits, 4), round(r.spread, 4), round(r.seconds, 1), r.parameters)
              for r in rows]  # fmt: skip
-    print(format_table(["variant", "bits per byte", "spread", "seconds", "parameters"], shown))
+    headers = ["variant", "bits per byte", "spread", "seconds", "parameters"]
+    print_table(experiment.question, headers, shown)
     save_figure(bars_figure(experiment.question, rows), figures_folder() / f"{name}.png")
     return results
 
 
-def run_sampling(study: Study) -> list[Result]:
+def run_sampling(study: GPTStudy) -> list[Result]:
     """Measures how varied and how repetitive the text of each sampling strategy is."""
     config = variant_config(study.base, {}, 0)
     run_variant(config, study.data)
-    model, _ = load_model(variant_folder(config, study.data))
+    model, _ = load_model(folder_of(config, study.data))
     starts = range(0, 1600, 100)
     prompts = [study.data.tokens["validation"][at : at + 16].tolist() for at in starts]
     rows, results = [], []
@@ -161,23 +148,22 @@ def run_sampling(study: Study) -> list[Result]:
         rows.append((label, means["distinct"], means["repeated"]))
         for what, values in shares.items():
             results.append(
-                Result(
-                    result_name(f"sampling.{what}", label), statistics.mean(values), "%",
+                seed_result(
+                    FAMILY, f"sampling.{what}", label, values, "%", study=study,
                     better="higher" if what == "distinct" else "lower",
-                    seeds=tuple(study.seeds), spread=standard_deviation(values),
-                    command=COMMAND.format("sampling"), note=f"{label}: {SHARES[what]}",
+                    note=f"{label}: {SHARES[what]}",
                 )
             )  # fmt: skip
-    print("\nHow varied, and how repetitive, is what each strategy writes?")
     shown = [(label, round(a, 1), round(b, 1)) for label, a, b in rows]
-    print(format_table(["strategy", *SHARES.values()], shown))
+    question = "How varied, and how repetitive, is what each strategy writes?"
+    print_table(question, ["strategy", *SHARES.values()], shown)
     save_figure(sampling_figure(rows), figures_folder() / "sampling.png")
     return results
 
 
-def run_pictures(study: Study) -> list[Result]:
+def run_pictures(study: GPTStudy) -> list[Result]:
     """Draws the quick start's pictures again, from its checkpoint."""
-    preset = "smoke" if study.most else "quick"
+    preset = "smoke" if study.smoke else "quick"
     run = run_folder("gpt", f"quick_start_{preset}")
     if not run.is_dir():
         quick_start(["--preset", preset])
@@ -189,12 +175,7 @@ def run_pictures(study: Study) -> list[Result]:
     return []
 
 
-def standard_deviation(values: Sequence[float]) -> float:
-    """Returns the sample standard deviation over the seeds; 0 for a single one."""
-    return statistics.stdev(values) if len(values) > 1 else 0.0
-
-
-RUNNERS: dict[str, Callable[[Study], list[Result]]] = {
+RUNNERS: dict[str, Callable[[GPTStudy], list[Result]]] = {
     **{name: partial(run_experiment, name) for name in EXPERIMENTS},
     "sampling": run_sampling,
     "pictures": run_pictures,
@@ -203,44 +184,18 @@ RUNNERS: dict[str, Callable[[Study], list[Result]]] = {
 
 def build_parser() -> argparse.ArgumentParser:
     """Returns the command line."""
-    parser = OneLineParser(description="Run the experiments of GPT's chapter.")
-    names = [*RUNNERS]
-    parser.add_argument("--only", metavar="NAME", help=f"{', '.join(names)}, or a result's name")
-    parser.add_argument("--preset", choices=["smoke", "standard"], default="standard",
-                        help="smoke: a few steps of everything, nothing is recorded")  # fmt: skip
-    parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS), help="at least three")
-    parser.add_argument("--publish", action="store_true",
-                        help="also copy the figures to docs/figures/gpt")  # fmt: skip
-    return parser
+    return experiments_parser(FAMILY, "Run the experiments of GPT's chapter.", RUNNERS)
 
 
 def main(argv: Sequence[str] | None = None) -> list[Result]:
     """Runs the experiments, prints their tables, saves figures and results."""
     args = build_parser().parse_args(argv)
-    names = [*RUNNERS]
-    if args.only:
-        wanted = args.only.removeprefix("gpt.").split(".")[0]
-        if wanted not in names:
-            raise ValueError(
-                f"--only {args.only}: there is no such experiment. Use one of {', '.join(names)}."
-            )
-        names = [wanted]
-    base = SMOKE if args.preset == "smoke" else BASELINE
+    names = chosen_experiments(FAMILY, args.only, RUNNERS)
+    smoke = args.preset == "smoke"
+    base = SMOKE if smoke else BASELINE
     data = load_text_data(base.dataset, base.tokenizer, base.bpe_tokens)
-    study = Study(data, base, args.seeds)
-    if args.preset == "smoke":
-        study = Study(data, base, args.seeds[:1], most=2)
-    results: list[Result] = []
-    for name in names:
-        results += RUNNERS[name](study)
-        if args.preset != "smoke":
-            record("gpt", results)
-        if args.publish:
-            folder = PROJECT_ROOT / "docs" / "figures" / "gpt"
-            folder.mkdir(parents=True, exist_ok=True)
-            for path in figures_folder().glob("*.png"):
-                shutil.copy(path, folder)
-    return results
+    study = GPTStudy(seeds_of(args), smoke, base, data=data)
+    return run_experiments(FAMILY, RUNNERS, names, study, publish=args.publish)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,8 @@ from typing import Any, Literal
 
 from gpt.gpt_config import RECIPES, GPTConfig
 from tutorial_kit.config import config_parser, override, read_config
-from tutorial_kit.device import DEVICES
+from tutorial_kit.config_checks import check_counts, check_learning_rates, check_shares
+from tutorial_kit.entry_parsers import add_run
 
 
 @dataclass(frozen=True)
@@ -49,20 +50,16 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         """Checks what the loop assumes."""
-        for name in ("batch_size", "accumulation", "max_steps", "eval_every", "checkpoint_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} is not possible. Use 1 or more.")
+        check_counts(
+            self, "batch_size", "accumulation", "max_steps", "eval_every", "checkpoint_every"
+        )
         if self.batch_size % self.accumulation:
             raise ValueError(
                 f"batch_size={self.batch_size} cannot be computed in accumulation="
                 f"{self.accumulation} equal parts. Use a divisor of the batch size."
             )
-        for name in ("lr", "muon_lr", "embedding_lr", "head_lr"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name}={getattr(self, name)} learns nothing. Use more than 0.")
-        for name in ("warmup", "decay", "floor"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name}={getattr(self, name)} is no share. Use 0 to 1.")
+        check_learning_rates(self, "lr", "muon_lr", "embedding_lr", "head_lr")
+        check_shares(self, "warmup", "decay", "floor")
         if self.warmup + (self.decay if self.schedule == "stable" else 0) > 1:
             raise ValueError(
                 f"warmup={self.warmup} and decay={self.decay} are more than the whole run. "
@@ -185,14 +182,7 @@ def build_parser() -> argparse.ArgumentParser:
         TrainConfig, PRESETS, "standard", "Train a GPT on real text; resume it; sample from it."
     )
     parser.add_argument("--recipe", choices=list(RECIPES), help="replace the preset's recipe")
-    # Not --run: torchrun would read that as its own --run-path.
-    parser.add_argument("--name", default=None, metavar="NAME", help="folder under outputs/gpt/")
-    parser.add_argument(
-        "--resume", action="store_true", help="go on from the run's last checkpoint"
-    )
-    parser.add_argument(
-        "--device", default="auto", metavar="|".join(DEVICES), help="where to train"
-    )
+    add_run(parser, "gpt")
     return parser
 
 

@@ -15,10 +15,8 @@ if __name__ == "__main__" and __spec__ is None:  # started as a file: import fro
 
 import time
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -31,11 +29,12 @@ from gpt.sampling import Sampling
 from gpt.text_data import TextData, load_text_data
 from gpt.train_config import TrainConfig, build_parser, config_from_args
 from gpt.train_state import TrainState
+from tutorial_kit.compute import autocast, prepare_device
 from tutorial_kit.config import config_to_dict
-from tutorial_kit.console import progress, run_entry
-from tutorial_kit.device import pick_device, tune_cpu
+from tutorial_kit.console import run_entry
 from tutorial_kit.distributed import processes
-from tutorial_kit.training import InterruptGuard, MetricsLog, check_loss, run_folder, write_json
+from tutorial_kit.run_reporter import RunReporter
+from tutorial_kit.training import InterruptGuard, check_loss, run_folder
 
 __all__ = ["build_parser", "evaluate", "main", "train"]
 
@@ -84,14 +83,6 @@ def evaluate(model: nn.Module, tokens: Tensor, window: int, device: torch.device
     return total / len(targets)
 
 
-def autocast(config: TrainConfig, device: torch.device) -> AbstractContextManager[Any]:
-    """Returns the context of the forward pass: bfloat16 where it pays, else nothing."""
-    bfloat16_pays = device.type == "cuda" and torch.cuda.is_bf16_supported()
-    if config.precision == "bfloat16" or (config.precision == "auto" and bfloat16_pays):
-        return torch.autocast(device.type, torch.bfloat16)
-    return nullcontext()
-
-
 def train(
     config: TrainConfig, data: TextData, folder: Path, *, resume: bool = False, device: str = "auto"
 ) -> TrainResult:
@@ -109,11 +100,7 @@ def train(
         FileNotFoundError: ``resume`` without a checkpoint.
         KeyboardInterrupt: Ctrl-C was pressed; the run is saved.
     """
-    target = pick_device(device)
-    if config.threads:
-        torch.set_num_threads(config.threads)
-    if target.type == "cpu":
-        tune_cpu()
+    target = prepare_device(device, config.threads)
     config = replace(config, model=replace(config.model, vocab_size=data.tokenizer.vocab_size))
     with processes(target) as group, InterruptGuard() as guard:
         state = TrainState(config, data, group)
@@ -134,7 +121,7 @@ def train(
             for x_part, y_part in zip(
                 x.chunk(config.accumulation), y.chunk(config.accumulation), strict=True
             ):
-                with autocast(config, group.device):
+                with autocast(config.precision, group.device):
                     part = next_token_loss(network(x_part), y_part) / config.accumulation
                 part.backward()
                 loss += part.detach()
@@ -147,7 +134,7 @@ def train(
 
             train_loss = group.average(loss).item()
             check_loss(train_loss, state.step, last)
-            state.loss_sum, state.loss_count = state.loss_sum + train_loss, state.loss_count + 1
+            state.add_loss(train_loss)
             state.seconds += group.average(torch.tensor(time.perf_counter() - started)).item()
             reporter.show_step(train_loss, factor, x.numel() * group.count)
 
@@ -163,38 +150,27 @@ def train(
         return reporter.result()
 
 
-class _Reporter:
-    """What the loop tells and keeps: bar, evaluation line with a sample, log, checkpoints."""
+class _Reporter(RunReporter):
+    """What the loop tells and keeps; only the main process speaks, and only it saves."""
 
     def __init__(self, state: TrainState, folder: Path, resume: bool) -> None:
-        self.state, self.folder = state, folder
-        self.validation_loss = float("nan")
-        self.main = state.group.is_main
-        if not self.main:
-            return
-        config = state.config
-        write_json(folder / "config.json", config_to_dict(config))
-        self.log = MetricsLog(folder / "metrics.jsonl", state.step if resume else None)
-        print(f"{parameter_count(config.model):,} parameters; training on {state.group.device}, "
-              f"{len(state.data.tokens['train']):,} tokens; outputs in {folder}")  # fmt: skip
-        self.bar = progress(1.0, "training", "run")
-        self.bar.update(state.share_done)
+        self.state, config = state, state.config
+        super().__init__(
+            state, folder, config_to_dict(config), resume=resume, speaks=state.group.is_main,
+            headline=f"{parameter_count(config.model):,} parameters; training on "
+            f"{state.group.device}, {len(state.data.tokens['train']):,} tokens",
+        )  # fmt: skip
 
     def show_step(self, loss: float, factor: float, tokens: int) -> None:
         """Moves the progress bar: loss, learning rate as a share of its peak, tokens a second."""
-        if self.main:
-            rate = tokens * self.state.step / max(self.state.seconds, 1e-9)
-            self.bar.set_postfix(
-                loss=f"{loss:.3f}", lr=f"{factor:.2f}", tokens_per_s=f"{rate:,.0f}"
-            )
-            self.bar.update(self.state.share_done - self.bar.n)
+        speed = tokens * self.state.step / max(self.state.seconds, 1e-9)
+        self.move_bar(loss=f"{loss:.3f}", lr=f"{factor:.2f}", tokens_per_s=f"{speed:,.0f}")
 
     def evaluate(self) -> None:
         """Scores the whole validation split, prints one line and one sample, keeps the best."""
         state = self.state
-        train_loss = state.loss_sum / max(1, state.loss_count)
-        state.loss_sum, state.loss_count = 0.0, 0
-        if not self.main:
+        train_loss = state.take_mean_loss()
+        if not self.speaks:
             return
         validation = state.data.tokens["validation"]
         window = state.config.model.max_len
@@ -207,38 +183,24 @@ class _Reporter:
             seed=state.step,
         )  # fmt: skip
         state.model.train()
-        self.bar.write(
-            f"step {state.step:>6}  {state.seconds:7.1f} s  train {train_loss:.4f}  "
-            f"validation {loss:.4f} nats/token  {bits:.4f} bits/byte\n"
-            f"    sample: {' '.join(sample.split())[:100]}"
-        )
-        self.log.write(
-            state.step, seconds=round(state.seconds, 3), train_loss=train_loss,
-            validation_loss=loss, bits_per_byte=bits,
-            tokens=state.step * state.config.batch_size * window,
+        self.show_evaluation(
+            train_loss, loss, f"{bits:.4f} bits/byte",
+            f"    sample: {' '.join(sample.split())[:100]}",
+            {"bits_per_byte": bits, "tokens": state.step * state.config.batch_size * window},
         )  # fmt: skip
-        self.validation_loss = loss
         if loss < state.best:
             state.best = loss
             state.save(self.folder / "checkpoints" / "best.pt")
 
     def save(self, path: Path) -> None:
         """Writes the checkpoint that ``--resume`` goes on from."""
-        if self.main:
+        if self.speaks:
             self.state.save(path)
-
-    def say_how_to_resume(self) -> None:
-        """Tells, after Ctrl-C, that nothing is lost."""
-        if self.main:
-            self.bar.write(
-                f"stopped at step {self.state.step}; saved. The same command with --resume goes on."
-            )
 
     def result(self) -> TrainResult:
         """Closes the bar and returns the trained model with its last validation loss."""
+        self.close()
         state = self.state
-        if self.main:
-            self.bar.close()
         state.model.eval()
         bits = state.data.bits_per_byte(self.validation_loss, "validation")
         return TrainResult(

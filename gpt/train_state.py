@@ -8,7 +8,6 @@ the running sum of the losses since the last log line.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,6 +26,7 @@ from tutorial_kit.config import config_to_dict
 from tutorial_kit.device import seed_everything
 from tutorial_kit.distributed import Processes
 from tutorial_kit.optimizers import Muon, decay_groups, fused_adamw
+from tutorial_kit.run_progress import RunProgress, check_same_settings
 from tutorial_kit.training import warmup_cosine, warmup_stable_decay
 
 
@@ -61,8 +61,14 @@ def build_optimizers(model: GPT, config: TrainConfig) -> list[torch.optim.Optimi
     return optimizers
 
 
-class TrainState:
+MAY_DIFFER = {"max_steps", "budget_minutes", "eval_every", "checkpoint_every", "threads"}
+"""Settings that a resumed run may change: what it has learned so far does not depend on them."""
+
+
+class TrainState(RunProgress):
     """One run: model, optimizers, place in the data, counters."""
+
+    COUNTERS = (*RunProgress.COUNTERS, "best")
 
     def __init__(self, config: TrainConfig, data: TextData, group: Processes) -> None:
         """Starts a run at step 0, seeded.
@@ -72,6 +78,7 @@ class TrainState:
             data: the text.
             group: this process among the others.
         """
+        super().__init__(config.max_steps, config.budget_minutes)
         self.config, self.data, self.group = config, data, group
         seed_everything(config.seed)
         self.model = GPT(config.model).to(group.device)
@@ -79,25 +86,12 @@ class TrainState:
         self.sampler = WindowSampler(
             data.tokens["train"], config.model.max_len, config.batch_size, config.seed
         )
-        self.step = 0  # updates done
-        self.seconds = 0.0  # spent in steps, evaluation left out
-        self.loss_sum, self.loss_count = 0.0, 0  # training losses since the last evaluation
         self.best = float("inf")  # lowest validation loss so far, nats per token
-
-    @property
-    def share_done(self) -> float:
-        """How much of the run is behind us, 0 to 1: by the clock if there is a budget."""
-        if self.config.budget_minutes:
-            return min(1.0, self.seconds / (60.0 * self.config.budget_minutes))
-        return min(1.0, self.step / self.config.max_steps)
 
     def set_learning_rates(self) -> float:
         """Sets every group's learning rate for the coming step; returns the factor of the peak."""
         c = self.config
-        share = self.share_done
-        if not c.budget_minutes:
-            share = (self.step + 1) / c.max_steps  # the first step must not be wasted at rate 0
-        share = max(share, 1e-3)
+        share = self.share_for_schedule(least=1e-3)
         if c.schedule == "cosine":
             factor = warmup_cosine(share, c.warmup, c.floor)
         else:
@@ -121,11 +115,7 @@ class TrainState:
             "tokenizer": self.data.tokenizer.to_dict(),
             "sampler": self.sampler.state(),
             "random": random_states(),
-            "step": self.step,
-            "seconds": self.seconds,
-            "loss_sum": self.loss_sum,
-            "loss_count": self.loss_count,
-            "best": self.best,
+            **self.counters(),
         }
         save_checkpoint(path, family="gpt", config=config_to_dict(self.config), state=state)
 
@@ -138,25 +128,10 @@ class TrainState:
         """
         checkpoint = load_checkpoint(path, family="gpt")
         state = checkpoint["state"]
-        self._check_settings(checkpoint["config"], path)
+        check_same_settings(checkpoint["config"], config_to_dict(self.config), path, MAY_DIFFER)
         self.model.load_state_dict(state["model"])
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
         self.sampler.restore(state["sampler"])
         restore_random_states(state["random"])
-        for name in ("step", "seconds", "loss_sum", "loss_count", "best"):
-            setattr(self, name, state[name])
-
-    def _check_settings(self, saved: dict[str, Any], path: Path) -> None:
-        """Refuses settings that differ where a resumed run would change."""
-        here = config_to_dict(self.config)
-        may_differ = {"max_steps", "budget_minutes", "eval_every", "checkpoint_every", "threads"}
-        pairs = [(name, saved["model"].get(name), value) for name, value in here["model"].items()]
-        pairs += [(name, saved.get(name), value) for name, value in here.items() if name != "model"]
-        for name, old, new in pairs:
-            if name not in may_differ and old != new:
-                raise ValueError(
-                    f"cannot resume {path}: it was trained with {name}={old}, this command asks "
-                    f"for {new}, and the result would be neither. Resume with the same settings, "
-                    "or start a new --name."
-                )
+        self.restore_counters(state)

@@ -14,7 +14,7 @@ if __name__ == "__main__" and __spec__ is None:  # started as a file: import fro
 
 import argparse
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -23,7 +23,9 @@ from torch import Tensor, nn
 from gpt.gpt_components import LAYER_NORM_EPS, attend_fused, attend_written_out, rotary_table
 from gpt.gpt_config import RECIPES, GPTConfig, parameter_count
 from gpt.gpt_model import GPT, next_token_loss
-from tutorial_kit.console import OneLineParser, format_table, run_entry
+from tutorial_kit.console import run_entry
+from tutorial_kit.entry_parsers import verify_parser
+from tutorial_kit.verify import Check, largest, run_checks, shape_ledger
 
 MEANINGS = {
     "tokens": "(B, T) token ids",
@@ -76,10 +78,10 @@ def check_causality() -> float:
         model, tokens = small_model(recipe), torch.randint(50, (3, 16))
         changed = tokens.clone()
         changed[:, 8:] = (changed[:, 8:] + 1) % 50
-        difference = (model(tokens) - model(changed)).abs()
-        if difference[:, 8:].max() == 0:
+        difference = model(tokens) - model(changed)
+        if largest(difference[:, 8:]) == 0:
             return math.inf  # the model does not look at its input at all
-        worst = max(worst, difference[:, :8].max().item())
+        worst = max(worst, largest(difference[:, :8]))
     return worst
 
 
@@ -89,7 +91,7 @@ def check_attention_modes() -> float:
     mask = torch.ones(7, 7, dtype=torch.bool).tril()
     mixed, weights = attend_written_out(q, k, v, mask)
     fused = attend_fused(q, k, v, mask, causal=True)
-    return max((mixed - fused).abs().max().item(), (weights.sum(-1) - 1).abs().max().item())
+    return max(largest(mixed - fused), largest(weights.sum(-1) - 1))
 
 
 def check_cache() -> float:
@@ -99,7 +101,7 @@ def check_cache() -> float:
         model, tokens = small_model(recipe), torch.randint(50, (3, 16))
         cache = model.new_cache(3)
         pieces = [model(part, cache) for part in tokens.split([5, 1, 1, 9], dim=1)]
-        worst = max(worst, (torch.cat(pieces, dim=1) - model(tokens)).abs().max().item())
+        worst = max(worst, largest(torch.cat(pieces, dim=1) - model(tokens)))
     return worst
 
 
@@ -129,7 +131,7 @@ def check_torch_layer() -> float:
         torch.ones(9, 9).tril().bool(),
     )
     expected = reference(x, src_mask=~causal)  # torch's masks mean the opposite: True is forbidden
-    return (block(x, causal)[0] - expected).abs().max().item()
+    return largest(block(x, causal)[0] - expected)
 
 
 def check_tied_weights() -> float:
@@ -143,10 +145,10 @@ def check_rotary_shift() -> float:
     model, tokens = small_model("modern"), torch.randint(50, (1, 6))
     plain = model.intermediates(tokens)["attention.0"]
     model.turns = model.turns.roll(-5, dims=0)  # position t now has the angle of position t + 5
-    return (model.intermediates(tokens)["attention.0"] - plain).abs().max().item()
+    return largest(model.intermediates(tokens)["attention.0"] - plain)
 
 
-CHECKS: list[tuple[Callable[[], float], float]] = [
+CHECKS: list[Check] = [
     (check_parameter_count, 0.0),
     (check_tied_weights, 0.0),
     (check_initial_loss, 1e-6),
@@ -162,11 +164,7 @@ def trace(recipe: str) -> str:
     """Returns the shape ledger: every tensor of one forward pass of a small model."""
     model = small_model(recipe, torch.float32)
     named: dict[str, Tensor] = model.intermediates(torch.randint(50, (2, 16)))
-    rows = [
-        (name, str(tuple(tensor.shape)), MEANINGS[name.split(".")[0]])
-        for name, tensor in named.items()
-    ]
-    return format_table(["tensor", "shape", "meaning"], rows)
+    return shape_ledger(named, MEANINGS)
 
 
 def forward_once() -> str:
@@ -176,10 +174,7 @@ def forward_once() -> str:
 
 def build_parser() -> argparse.ArgumentParser:
     """Returns the command line."""
-    parser = OneLineParser(description="Prove the structure of GPT, claim by claim.")
-    parser.add_argument("--preset", choices=["smoke", "standard"], default="standard",
-                        help="both run every check; here for a uniform command line")  # fmt: skip
-    parser.add_argument("--trace", action="store_true", help="print the shape ledger instead")
+    parser = verify_parser("Prove the structure of GPT, claim by claim.")
     parser.add_argument("--recipe", choices=list(RECIPES), default="gpt2", help="for --trace")
     return parser
 
@@ -190,15 +185,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.trace:
         print(trace(args.recipe))
         return 0
-    failures = 0
-    for check, tolerance in CHECKS:
-        difference = check()
-        passed = difference <= tolerance
-        failures += not passed
-        print(
-            f"{'PASS' if passed else 'FAIL'}  {check.__doc__}  [{difference:.1e} <= {tolerance:g}]"
-        )
-    return int(failures > 0)
+    return run_checks(CHECKS)
 
 
 if __name__ == "__main__":

@@ -16,14 +16,13 @@ from gpt.interpretation import (
     head_patterns,
     look_inside,
     settled_after,
-    token_names,
 )
 from gpt.prediction_visualization import ROW_TOKENS
 from tutorial_kit.byte_bpe import ByteBPE
 from tutorial_kit.checkpoints import save_checkpoint
 from tutorial_kit.config import config_to_dict
 from tutorial_kit.plotting import save_figure
-from tutorial_kit.tokenizers import CharTokenizer
+from tutorial_kit.tokenizers import CharTokenizer, token_names
 from tutorial_kit.training import MetricsLog
 
 TEXT = "the cat sat on the mat, and the rat sat on the cat. $5 or $6\n中文"

@@ -34,7 +34,7 @@ from transformer.toy_tasks import LONGEST, TASKS, toy_data
 from transformer.transformer_config import TransformerConfig, parameter_count
 from transformer.transformer_model import Transformer
 from transformer.verify_structure import torch_name
-from tutorial_kit import PROJECT_ROOT
+from tutorial_kit import PROJECT_ROOT, experiments
 from tutorial_kit.results import Result
 from tutorial_kit.training import run_folder
 
@@ -82,7 +82,7 @@ def test_an_unknown_experiment_is_refused():
 
 
 def test_smoke_runs_record_nothing(monkeypatch):
-    monkeypatch.setattr(run_examples, "record", None)
+    monkeypatch.setattr(experiments, "record", None)
     run_examples.main(["--preset", "smoke", "--only", "tasks"])
 
 

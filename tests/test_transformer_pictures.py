@@ -23,6 +23,8 @@ from tutorial_kit.byte_bpe import ByteBPE
 from tutorial_kit.checkpoints import save_checkpoint
 from tutorial_kit.config import config_to_dict
 from tutorial_kit.plotting import save_figure
+from tutorial_kit.saved_runs import figures_of
+from tutorial_kit.tokenizers import token_names
 
 SPECIAL = ("<pad>", "<bos>", "<eos>", "<unk>")
 
@@ -225,7 +227,7 @@ def test_the_page_holds_three_kinds_of_attention(saved, inside, tmp_path):
     assert encoder["rows"] == cross["columns"] and decoder["rows"] == cross["rows"]
     assert cross["rows"][0] == "<bos>" and cross["truth"][-1] == "<eos>"
     token, share = cross["predictions"][1][0]
-    assert token == inner.token_names(saved.tokenizer, [int(inside.best[1, 0])])[0]
+    assert token == token_names(saved.tokenizer, [int(inside.best[1, 0])])[0]
     assert share == pytest.approx(inside.best_share[1, 0].item(), abs=1e-4)
 
 
@@ -399,4 +401,4 @@ def test_a_run_can_be_named(run, monkeypatch, tmp_path, saved):
     source = encode_source(loaded.model, loaded.tokenizer, "Go!")
     pair = [look_inside(m.model, m.tokenizer, source, [5]) for m in (saved, loaded)]
     assert pair[0].cross.equal(pair[1].cross)
-    assert pictures.figures_folder("mine") == tmp_path / "transformer" / "mine" / "figures"
+    assert figures_of("transformer", "mine") == tmp_path / "transformer" / "mine" / "figures"

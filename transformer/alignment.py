@@ -71,18 +71,6 @@ def look_inside(
     )
 
 
-def token_names(tokenizer: Tokenizer, tokens: Sequence[int]) -> list[str]:
-    """Returns each token's text; part of a character becomes its bytes, such as ``<E4B8>``."""
-    names = []
-    for token in tokens:
-        raw = tokenizer.decode_bytes([token])
-        try:
-            names.append(raw.decode("utf-8"))
-        except UnicodeDecodeError:
-            names.append(f"<{raw.hex().upper()}>")
-    return names
-
-
 def head_patterns(weights: Tensor, causal: bool) -> Tensor:
     """Returns the mean share of its attention that a token gives to each simple pattern.
 

@@ -19,7 +19,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
-from torch import Tensor
 
 from transformer.alignment import (
     Insides,
@@ -27,19 +26,19 @@ from transformer.alignment import (
     describe_cross,
     describe_heads,
     look_inside,
-    token_names,
 )
 from transformer.decoding import encode_source, text_of, translate_n_best
 from transformer.position_pictures import positions_figure
-from transformer.saved_model import EXAMPLES, load_model, run_of, untrained_model
+from transformer.saved_model import EXAMPLES, load_model, untrained_model
 from transformer.training_curve import training_curve_figure
 from transformer.transformer_model import Transformer
+from tutorial_kit.attention_figures import heads_figure
 from tutorial_kit.attention_page import AttentionMap, write_attention_page
 from tutorial_kit.console import OneLineParser, run_entry
+from tutorial_kit.entry_parsers import add_checkpoint
 from tutorial_kit.model_diagram import model_diagram
 from tutorial_kit.plotting import (
     HEAT_MAP,
-    INK,
     SHADES,
     chinese_font,
     drawable,
@@ -50,13 +49,13 @@ from tutorial_kit.plotting import (
     share_bar,
     token_label,
 )
-from tutorial_kit.tokenizers import Tokenizer
+from tutorial_kit.saved_runs import figures_of, missing_checkpoint
+from tutorial_kit.tokenizers import Tokenizer, token_names
 from tutorial_kit.training import run_folder
 
 __all__ = ["cross_attention_figure", "head_figures", "main", "training_curve_figure", "write_page"]
 
 BEAMS = 4
-MAX_LABELED = 20  # tokens that still have room for a label in a picture of many heads
 
 
 def look_at(
@@ -108,43 +107,6 @@ def alignment_figure(inside: Insides, tokenizer: Tokenizer) -> Figure:
     return figure
 
 
-def head_figure(weights: Tensor, rows: Sequence[str], columns: Sequence[str], title: str) -> Figure:
-    """Draws every head of one kind of attention as a heat map: one row of pictures per layer.
-
-    Args:
-        weights: (L, H, T, S).
-        rows: the T tokens that look.
-        columns: the S tokens they look at.
-        title: the finding.
-    """
-    n_layers, n_heads = weights.shape[:2]
-    labeled = max(len(rows), len(columns)) <= MAX_LABELED and n_heads <= 6
-    size = 1.9 if n_heads <= 6 else 1.1  # inches a head
-    margin = 0.8 if labeled else 0.4
-    figure, _ = new_figure(
-        n_heads,
-        n_layers,
-        width=n_heads * size + margin + 0.7,
-        height=n_layers * size + margin + 0.5,
-    )
-    axes = list(figure.axes)
-    for place, axis in enumerate(axes):
-        layer, head = divmod(place, n_heads)
-        image = axis.imshow(weights[layer, head].numpy(), cmap=HEAT_MAP, norm=SHADES, aspect="auto")
-        axis.set_title(f"layer {layer + 1}, head {head + 1}", fontsize=8, color=INK)
-        axis.grid(visible=False)
-        axis.set_xticks([])
-        axis.set_yticks([])
-        if labeled and layer == n_layers - 1:
-            axis.set_xticks(range(len(columns)), list(map(token_label, columns)), rotation=90)
-        if labeled and head == 0:
-            axis.set_yticks(range(len(rows)), list(map(token_label, rows)))
-        axis.tick_params(length=0, labelsize=6.5)
-    share_bar(figure, image, axes, "attention weight (rows look at columns)")
-    headline(figure, title)
-    return figure
-
-
 def head_figures(inside: Insides, tokenizer: Tokenizer) -> dict[str, Figure]:
     """Draws all heads: the source among itself, the target among itself, the target at the source.
 
@@ -155,9 +117,9 @@ def head_figures(inside: Insides, tokenizer: Tokenizer) -> dict[str, Figure]:
     encoder = describe_heads(inside.encoder, causal=False)
     decoder = describe_heads(inside.decoder, causal=True)
     return {
-        "encoder": head_figure(inside.encoder, source, source, encoder),
-        "decoder": head_figure(inside.decoder, target, target, decoder),
-        "cross": head_figure(inside.cross, target, source, describe_cross(inside.cross)),
+        "encoder": heads_figure(inside.encoder, source, source, encoder),
+        "decoder": heads_figure(inside.decoder, target, target, decoder),
+        "cross": heads_figure(inside.cross, target, source, describe_cross(inside.cross)),
     }
 
 
@@ -205,9 +167,7 @@ def font_hint(texts: Iterable[str]) -> str | None:
 def build_parser() -> argparse.ArgumentParser:
     """Returns the command line."""
     parser = OneLineParser(description="Draw how a trained Transformer translates a sentence.")
-    parser.add_argument(
-        "--checkpoint", type=Path, metavar="RUN", help="run folder, its name, or a checkpoint file"
-    )
+    add_checkpoint(parser)
     parser.add_argument("--text", help="the sentence to look at; none takes an example")
     parser.add_argument(
         "--translation", help="what the decoder writes; none takes the model's own translation"
@@ -218,13 +178,6 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def figures_folder(checkpoint: Path | str) -> Path:
-    """Returns the folder for the pictures of a run: ``figures`` beside ``checkpoints``."""
-    place = run_of(checkpoint)
-    folder = place.parent if place.suffix == ".pt" else place
-    return (folder.parent if folder.name == "checkpoints" else folder) / "figures"
-
-
 def main(argv: Sequence[str] | None = None) -> list[Path]:
     """Draws every picture of a checkpoint; returns the files."""
     args = build_parser().parse_args(argv)
@@ -232,12 +185,9 @@ def main(argv: Sequence[str] | None = None) -> list[Path]:
         saved = untrained_model()
         figures = run_folder("transformer", "pictures_smoke") / "figures"
     elif args.checkpoint is None:
-        raise ValueError(
-            "--checkpoint is missing: there is no model to look into. "
-            "Train one with python transformer/train_transformer.py, then name its run."
-        )
+        raise missing_checkpoint("to look into", "transformer/train_transformer.py")
     else:
-        saved, figures = load_model(args.checkpoint), figures_folder(args.checkpoint)
+        saved, figures = load_model(args.checkpoint), figures_of("transformer", args.checkpoint)
     text = EXAMPLES.get(saved.source_language, EXAMPLES["en"]) if args.text is None else args.text
     inside = look_at(saved.model, saved.tokenizer, text, args.translation)
     files = draw_all(saved.model, saved.tokenizer, inside, figures)

@@ -20,7 +20,6 @@ from pathlib import Path
 
 import torch
 
-from transformer.alignment import token_names
 from transformer.attention_visualization import (
     cross_attention_figure,
     font_hint,
@@ -33,12 +32,13 @@ from transformer.train_transformer import TEST_BEAMS, score_split, train
 from transformer.transformer_config import parameter_count
 from transformer.transformer_model import Transformer
 from transformer.translation_data import TranslationData, load_translation_data
-from tutorial_kit.console import OneLineParser, run_entry
+from tutorial_kit.console import run_entry
 from tutorial_kit.demo import DemoResult
-from tutorial_kit.device import DEVICES
+from tutorial_kit.entry_parsers import quick_start_parser
 from tutorial_kit.model_diagram import model_diagram
 from tutorial_kit.plotting import save_figure
 from tutorial_kit.texts import Texts
+from tutorial_kit.tokenizers import token_names
 from tutorial_kit.training import run_folder
 
 SHOWN_PAIRS = 3  # held-out sentences shown at the beginning
@@ -104,13 +104,7 @@ def draw(model: Transformer, data: TranslationData, source: str, folder: Path) -
 
 def build_parser() -> argparse.ArgumentParser:
     """Returns the command line."""
-    parser = OneLineParser(description="The Transformer in about a minute, offline.")
-    parser.add_argument("--preset", choices=["smoke", "quick"], default="quick", help="how long")
-    parser.add_argument(
-        "--device", default="auto", metavar="|".join(DEVICES), help="where to train"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="initial weights and order of the data")
-    return parser
+    return quick_start_parser("The Transformer in about a minute, offline.")
 
 
 def main(argv: Sequence[str] | None = None) -> DemoResult:

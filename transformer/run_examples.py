@@ -14,16 +14,14 @@ if __name__ == "__main__" and __spec__ is None:  # started as a file: import fro
     sys.path[0] = str(pathlib.Path(__file__).resolve().parents[1])
 
 import argparse
-import shutil
 import statistics
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 
 from transformer.attention_visualization import draw_all, look_at, training_curve_figure
 from transformer.decoding import translate
 from transformer.experiment_figures import BeamRow, Row, bars_figure, beam_figure, places_figure
-from transformer.experiment_runs import Study, mean_and_spread, result_name, run_variant
+from transformer.experiment_runs import TranslationStudy, run_variant
 from transformer.experiments import (
     BASELINE,
     BEAM_MEASURED,
@@ -42,15 +40,25 @@ from transformer.quick_start import main as quick_start
 from transformer.saved_model import EXAMPLES, load_model
 from transformer.scoring import score
 from transformer.toy_tasks import LONGEST
-from tutorial_kit import PROJECT_ROOT
-from tutorial_kit.console import OneLineParser, format_table, run_entry
+from tutorial_kit.console import run_entry
+from tutorial_kit.entry_parsers import experiments_parser
+from tutorial_kit.experiments import (
+    chosen_experiments,
+    experiment_figures,
+    mean_and_spread,
+    print_table,
+    run_experiments,
+    seed_result,
+    seeds_of,
+)
+from tutorial_kit.experiments import result_name as name_of_result
 from tutorial_kit.plotting import save_figure
-from tutorial_kit.results import Result, record
+from tutorial_kit.results import Result
 from tutorial_kit.training import run_folder
 
-SEEDS = (0, 1, 2)
-COMMAND = "python transformer/run_examples.py --only {}"
-
+FAMILY = "transformer"
+result_name = partial(name_of_result, FAMILY)
+figures_folder = partial(experiment_figures, FAMILY)
 
 MEASURES = (
     {
@@ -72,12 +80,7 @@ MEASURES = (
 )
 
 
-def figures_folder() -> Path:
-    """Returns where the figures go."""
-    return run_folder("transformer", "experiments") / "figures"
-
-
-def run_experiment(name: str, study: Study) -> list[Result]:
+def run_experiment(name: str, study: TranslationStudy) -> list[Result]:
     """Trains all variants of an experiment; prints a table, saves the figure."""
     experiment = EXPERIMENTS[name]
     rows, results = [], []
@@ -95,28 +98,24 @@ def run_experiment(name: str, study: Study) -> list[Result]:
         )  # fmt: skip
         for what, values in (("exact_match", exact), ("loss", loss)):
             unit, better, meaning = MEASURED[what]
-            value, spread = mean_and_spread(values)
             results.append(
-                Result(
-                    result_name(f"{name}.{what}", label), value, unit, better=better,
-                    seeds=tuple(study.seeds), spread=spread, seconds=sum(seconds),
-                    command=COMMAND.format(name),
-                    note=f"{label} ({parameters:,} parameters): {meaning}",
+                seed_result(
+                    FAMILY, f"{name}.{what}", label, values, unit, study=study, better=better,
+                    seconds=sum(seconds), note=f"{label} ({parameters:,} parameters): {meaning}",
                 )
             )  # fmt: skip
-    print(f"\n{experiment.question}")
     shown = [
         (r.label, round(r.exact, 1), round(r.exact_spread, 1), round(r.loss, 4),
          round(r.loss_spread, 4), round(r.seconds, 1), r.parameters)
         for r in rows
     ]  # fmt: skip
-    print(format_table(["variant", "exact %", "spread", "nats/token", "spread", "seconds",
-                        "parameters"], shown), flush=True)  # fmt: skip
+    headers = ["variant", "exact %", "spread", "nats/token", "spread", "seconds", "parameters"]
+    print_table(experiment.question, headers, shown)
     save_figure(bars_figure(experiment.question, rows), figures_folder() / f"{name}.png")
     return results
 
 
-def run_beam(study: Study) -> list[Result]:
+def run_beam(study: TranslationStudy) -> list[Result]:
     """Tries widths of the beam and length penalties on models that were stopped early."""
     configs = [variant_config(BASELINE, BEAM_SETTINGS, seed, study.smoke) for seed in study.seeds]
     models = [load_model(run_variant(config, study.sentences)[0]) for config in configs]
@@ -140,24 +139,21 @@ def run_beam(study: Study) -> list[Result]:
                     statistics.mean(s.brevity for s in scores))
         )  # fmt: skip
         for what, unit in BEAM_MEASURED.items():
-            value, spread = mean_and_spread(values[what])
             results.append(
-                Result(
-                    result_name(f"beam.{what}", label), value, unit, seeds=tuple(study.seeds),
-                    spread=spread, command=COMMAND.format("beam"),
+                seed_result(
+                    FAMILY, f"beam.{what}", label, values[what], unit, study=study,
                     note=f"{label}; {scores[0].signature}" if what == "bleu" else label,
                 )
             )  # fmt: skip
-    print("\nHow wide a beam, and which length penalty?")
     shown = [(r.label, round(r.bleu, 2), round(r.bleu_spread, 2), round(r.exact, 1),
               round(r.brevity, 3)) for r in rows]  # fmt: skip
-    print(format_table(["search", "BLEU", "spread", "exact %", "brevity penalty"], shown),
-          flush=True)  # fmt: skip
+    headers = ["search", "BLEU", "spread", "exact %", "brevity penalty"]
+    print_table("How wide a beam, and which length penalty?", headers, shown)
     save_figure(beam_figure(rows), figures_folder() / "beam.png")
     return results
 
 
-def run_lengths(study: Study) -> list[Result]:
+def run_lengths(study: TranslationStudy) -> list[Result]:
     """Measures how each kind of position copies words longer than any in training."""
     curves: dict[str, list[list[float]]] = {}
     results, shown = [], []
@@ -173,22 +169,20 @@ def run_lengths(study: Study) -> list[Result]:
             shares["seen"].append(statistics.mean(accuracy_by_place(model, data, "test")))
             shares["unseen"].append(statistics.mean(curve[LONGEST:]))
         for what, values in shares.items():
-            value, spread = mean_and_spread(values)
             results.append(
-                Result(
-                    result_name(f"lengths.{what}", label), value, "%", seeds=tuple(study.seeds),
-                    spread=spread, command=COMMAND.format("lengths"),
+                seed_result(
+                    FAMILY, f"lengths.{what}", label, values, "%", study=study,
                     note=f"{label} positions: {LENGTHS_MEASURED[what]}",
                 )
             )  # fmt: skip
         shown.append((label, *(round(statistics.mean(shares[what]), 1) for what in shares)))
-    print(f"\nWhat happens behind the {LONGEST} letters of the longest word in training?")
-    print(format_table(["positions", "seen %", "unseen %"], shown), flush=True)
+    question = f"What happens behind the {LONGEST} letters of the longest word in training?"
+    print_table(question, ["positions", "seen %", "unseen %"], shown)
     save_figure(places_figure(curves, LONGEST), figures_folder() / "lengths.png")
     return results
 
 
-def run_pictures(study: Study) -> list[Result]:
+def run_pictures(study: TranslationStudy) -> list[Result]:
     """Draws the pictures of the quick start's model, from its checkpoint."""
     preset = "smoke" if study.smoke else "quick"
     run = run_folder("transformer", f"quick_start_{preset}")
@@ -202,7 +196,7 @@ def run_pictures(study: Study) -> list[Result]:
     return []
 
 
-RUNNERS: dict[str, Callable[[Study], list[Result]]] = {
+RUNNERS: dict[str, Callable[[TranslationStudy], list[Result]]] = {
     **{name: partial(run_experiment, name) for name in EXPERIMENTS},
     "beam": run_beam,
     "lengths": run_lengths,
@@ -212,42 +206,16 @@ RUNNERS: dict[str, Callable[[Study], list[Result]]] = {
 
 def build_parser() -> argparse.ArgumentParser:
     """Returns the command line."""
-    parser = OneLineParser(description="Run the experiments of the Transformer's chapter.")
-    names = ", ".join(RUNNERS)
-    parser.add_argument("--only", metavar="NAME", help=f"{names}, or a result's name")
-    parser.add_argument("--preset", choices=["smoke", "standard"], default="standard",
-                        help="smoke: two steps of everything, nothing is recorded")  # fmt: skip
-    parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS), help="at least three")
-    parser.add_argument("--publish", action="store_true",
-                        help="also copy the figures to docs/figures/transformer")  # fmt: skip
-    return parser
+    description = "Run the experiments of the Transformer's chapter."
+    return experiments_parser(FAMILY, description, RUNNERS)
 
 
 def main(argv: Sequence[str] | None = None) -> list[Result]:
     """Runs the experiments, prints their tables, saves figures and results."""
     args = build_parser().parse_args(argv)
-    names = [*RUNNERS]
-    if args.only:
-        wanted = args.only.removeprefix("transformer.").split(".")[0]
-        if wanted not in names:
-            raise ValueError(
-                f"--only {args.only}: there is no such experiment. Use one of {', '.join(names)}."
-            )
-        names = [wanted]
-    smoke = args.preset == "smoke"
-    study = Study(args.seeds[:1] if smoke else args.seeds, smoke)
-    results: list[Result] = []
-    for name in names:
-        found = RUNNERS[name](study)
-        results += found
-        if found and not smoke:
-            record("transformer", found)
-        if args.publish:
-            folder = PROJECT_ROOT / "docs" / "figures" / "transformer"
-            folder.mkdir(parents=True, exist_ok=True)
-            for path in figures_folder().glob("*.png"):
-                shutil.copy(path, folder)
-    return results
+    names = chosen_experiments(FAMILY, args.only, RUNNERS)
+    study = TranslationStudy(seeds_of(args), smoke=args.preset == "smoke")
+    return run_experiments(FAMILY, RUNNERS, names, study, publish=args.publish)
 
 
 if __name__ == "__main__":

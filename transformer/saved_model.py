@@ -12,8 +12,8 @@ from transformer.transformer_model import Transformer
 from tutorial_kit.byte_bpe import ByteBPE
 from tutorial_kit.checkpoints import load_checkpoint
 from tutorial_kit.config import config_from_dict
+from tutorial_kit.saved_runs import find_run, load_weights
 from tutorial_kit.tokenizers import Tokenizer, tokenizer_from_dict
-from tutorial_kit.training import run_folder
 
 EXAMPLES = {
     "en": "The girl is reading two new books at home.",
@@ -33,14 +33,6 @@ class SavedModel:
     target_language: str
 
 
-def run_of(path: Path | str) -> Path:
-    """Returns the place that a user means: a path, or a run's name under outputs/transformer/."""
-    path = Path(path)
-    if not path.exists() and len(path.parts) == 1:
-        return run_folder("transformer", path.name)
-    return path
-
-
 def load_model(path: Path | str) -> SavedModel:
     """Loads what ``train_transformer`` has saved.
 
@@ -51,7 +43,7 @@ def load_model(path: Path | str) -> SavedModel:
         FileNotFoundError: there is no such checkpoint.
         ValueError: it cannot be read, is not a Transformer's, or its parts do not fit together.
     """
-    path = run_of(path)
+    path = find_run("transformer", path)
     checkpoint = load_checkpoint(path, family="transformer")
     state = checkpoint["state"]
     model = Transformer(config_from_dict(TransformerConfig, checkpoint["config"]["model"]))
@@ -61,13 +53,7 @@ def load_model(path: Path | str) -> SavedModel:
             f"{path} holds a vocabulary of {tokenizer.vocab_size:,} tokens and weights for "
             f"{model.config.vocab_size:,}: they belong to different runs. Train again."
         )
-    try:
-        model.load_state_dict(state["model"])
-    except RuntimeError as error:
-        raise ValueError(
-            f"{path} holds weights that do not fit its own settings "
-            f"({str(error).splitlines()[-1].strip()}): the file was changed. Train again."
-        ) from None
+    load_weights(model, state["model"], path)
     source_language, target_language = state["languages"]
     return SavedModel(model.eval(), tokenizer, source_language, target_language)
 

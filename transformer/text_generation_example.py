@@ -25,7 +25,7 @@ from itertools import islice
 from pathlib import Path
 
 from transformer.alignment import look_inside
-from transformer.attention_visualization import alignment_figure, figures_folder, font_hint
+from transformer.attention_visualization import alignment_figure, font_hint
 from transformer.beam_search import check_beams
 from transformer.decoding import (
     ROWS,
@@ -40,8 +40,10 @@ from transformer.saved_model import EXAMPLES, SavedModel, load_model, untrained_
 from transformer.scoring import LANGUAGES
 from tutorial_kit.config import config_parser, read_config
 from tutorial_kit.console import one_line, run_entry
-from tutorial_kit.device import DEVICES, pick_device, tune_cpu
+from tutorial_kit.device import pick_device, tune_cpu
+from tutorial_kit.entry_parsers import add_checkpoint, add_device
 from tutorial_kit.plotting import save_figure
+from tutorial_kit.saved_runs import figures_of, missing_checkpoint
 from tutorial_kit.tokenizers import Tokenizer
 from tutorial_kit.training import run_folder
 
@@ -80,16 +82,14 @@ PRESETS = {
 def build_parser() -> argparse.ArgumentParser:
     """Returns the command line."""
     parser = config_parser(TranslationConfig, PRESETS, "beam", "Translate with a trained model.")
-    parser.add_argument(
-        "--checkpoint", type=Path, metavar="RUN", help="run folder, its name, or a checkpoint file"
-    )
+    add_checkpoint(parser)
     parser.add_argument(
         "--text", nargs="+", metavar="SENTENCE", help="sentences; none reads lines from the input"
     )
     parser.add_argument(
         "--picture", action="store_true", help="draw which words each translation looked at"
     )
-    parser.add_argument("--device", default="auto", metavar="|".join(DEVICES), help="where")
+    add_device(parser, "where")
     return parser
 
 
@@ -212,14 +212,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     config = read_config(TranslationConfig, PRESETS, args)
     device = pick_device(args.device)
     if args.checkpoint is not None:
-        saved, folder = load_model(args.checkpoint), figures_folder(args.checkpoint)
+        saved, folder = load_model(args.checkpoint), figures_of("transformer", args.checkpoint)
     elif args.preset == "smoke":
         saved, folder = untrained_model(), run_folder("transformer", "translate_smoke") / "figures"
     else:
-        raise ValueError(
-            "--checkpoint is missing: there is no model to translate with. "
-            "Train one with python transformer/train_transformer.py, then name its run."
-        )
+        raise missing_checkpoint("to translate with", "transformer/train_transformer.py")
     tune_cpu()
     saved.model.to(device)
     translator = Translator(saved, config, folder if args.picture else None)

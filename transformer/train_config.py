@@ -13,7 +13,14 @@ from typing import Any, Literal
 
 from transformer.transformer_config import TransformerConfig
 from tutorial_kit.config import config_parser, read_config
-from tutorial_kit.device import DEVICES
+from tutorial_kit.config_checks import (
+    check_counts,
+    check_learning_rates,
+    check_not_negative,
+    check_shares,
+    check_shares_below_one,
+)
+from tutorial_kit.entry_parsers import add_run
 from tutorial_kit.training import warmup_cosine
 
 
@@ -83,25 +90,15 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         """Checks what the loop assumes."""
-        counts = ("tokens_per_batch", "max_steps", "average_count", "eval_every",
-                  "checkpoint_every")  # fmt: skip
-        for name in counts:
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} is not possible. Use 1 or more.")
-        for name in ("budget_minutes", "clip", "weight_decay", "bleu_sentences", "threads"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name}={getattr(self, name)} is below 0. Use 0 or more.")
-        if self.lr <= 0:
-            raise ValueError(f"lr={self.lr} learns nothing. Use more than 0.")
-        for name in ("warmup", "floor"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name}={getattr(self, name)} is no share. Use 0 to 1.")
-        for name in ("label_smoothing", "beta2", "average_decay"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(
-                    f"{name}={getattr(self, name)} is no share below 1. Use 0 or more and less "
-                    "than 1."
-                )
+        check_counts(
+            self, "tokens_per_batch", "max_steps", "average_count", "eval_every", "checkpoint_every"
+        )
+        check_not_negative(
+            self, "budget_minutes", "clip", "weight_decay", "bleu_sentences", "threads"
+        )
+        check_learning_rates(self, "lr")
+        check_shares(self, "warmup", "floor")
+        check_shares_below_one(self, "label_smoothing", "beta2", "average_decay")
 
     def rate_factor(self, share: float) -> float:
         """Returns the learning rate as a share of its peak, when ``share`` of the run is done."""
@@ -191,15 +188,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = config_parser(
         TrainConfig, PRESETS, "standard", "Train a Transformer to translate; resume it; score it."
     )
-    parser.add_argument(
-        "--name", default=None, metavar="NAME", help="folder under outputs/transformer/"
-    )
-    parser.add_argument(
-        "--resume", action="store_true", help="go on from the run's last checkpoint"
-    )
-    parser.add_argument(
-        "--device", default="auto", metavar="|".join(DEVICES), help="where to train"
-    )
+    add_run(parser, "transformer")
     return parser
 
 

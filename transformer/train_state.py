@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +27,7 @@ from tutorial_kit.checkpoints import (
 from tutorial_kit.config import config_to_dict
 from tutorial_kit.device import seed_everything
 from tutorial_kit.optimizers import decay_groups, fused_adamw
+from tutorial_kit.run_progress import RunProgress, check_same_settings
 
 
 class WeightAverage:
@@ -90,8 +90,10 @@ class WeightAverage:
             torch._foreach_copy_(self.weights, trained)
 
 
-class TrainState:
+class TrainState(RunProgress):
     """One run: model, optimizer, averaged weights, place in the data, counters."""
+
+    COUNTERS = (*RunProgress.COUNTERS, "tokens", "best")
 
     def __init__(self, config: TrainConfig, data: TranslationData, device: torch.device) -> None:
         """Starts a run at step 0, seeded.
@@ -101,6 +103,7 @@ class TrainState:
             data: the sentence pairs.
             device: where to train.
         """
+        super().__init__(config.max_steps, config.budget_minutes)
         self.config, self.data, self.device = config, data, device
         seed_everything(config.seed)
         self.model = Transformer(config.model).to(device)
@@ -110,25 +113,12 @@ class TrainState:
             self.model, config.average, config.average_count, config.average_decay
         )
         self.sampler = BatchSampler(data, config.tokens_per_batch, config.seed)
-        self.step = 0  # updates done
-        self.seconds = 0.0  # spent in steps, evaluation left out
         self.tokens = 0  # target tokens learned from
-        self.loss_sum, self.loss_count = 0.0, 0  # training losses since the last evaluation
         self.best = [-1.0, float("-inf")]  # highest BLEU so far, and minus its loss
-
-    @property
-    def share_done(self) -> float:
-        """How much of the run is behind us, 0 to 1: by the clock if there is a budget."""
-        if self.config.budget_minutes:
-            return min(1.0, self.seconds / (60.0 * self.config.budget_minutes))
-        return min(1.0, self.step / self.config.max_steps)
 
     def set_learning_rate(self) -> float:
         """Sets the learning rate for the coming step; returns it."""
-        share = self.share_done
-        if not self.config.budget_minutes:
-            share = (self.step + 1) / self.config.max_steps  # no first step at rate 0
-        rate = self.config.lr * self.config.rate_factor(max(share, 1e-4))
+        rate = self.config.lr * self.config.rate_factor(self.share_for_schedule(least=1e-4))
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         return rate
@@ -164,12 +154,7 @@ class TrainState:
                 "languages": [self.data.source_language, self.data.target_language],
                 "sampler": self.sampler.state(),
                 "random": random_states(),
-                "step": self.step,
-                "seconds": self.seconds,
-                "tokens": self.tokens,
-                "loss_sum": self.loss_sum,
-                "loss_count": self.loss_count,
-                "best": list(self.best),
+                **self.counters(),
             }
             config = config_to_dict(self.config)
             save_checkpoint(path, family="transformer", config=config, state=state)
@@ -183,7 +168,8 @@ class TrainState:
         """
         checkpoint = load_checkpoint(path, family="transformer")
         state = checkpoint["state"]
-        self._check_settings(checkpoint["config"], path)
+        here, may_differ = config_to_dict(self.config), self._may_differ()
+        check_same_settings(checkpoint["config"], here, path, may_differ)
         if state["tokenizer"] != self.data.tokenizer.to_dict():
             raise ValueError(
                 f"cannot resume {path}: its vocabulary of {len(state['tokenizer']['vocab']):,} "
@@ -201,22 +187,12 @@ class TrainState:
         self.optimizer.load_state_dict(state["optimizer"])
         self.sampler.restore(state["sampler"])
         restore_random_states(state["random"])
-        for name in ("step", "seconds", "tokens", "loss_sum", "loss_count", "best"):
-            setattr(self, name, state[name])
+        self.restore_counters(state)
 
-    def _check_settings(self, saved: dict[str, Any], path: Path) -> None:
-        """Refuses settings that differ where a resumed run would change."""
-        here = config_to_dict(self.config)
+    def _may_differ(self) -> set[str]:
+        """Returns the settings that a resumed run may change: its updates do not depend on them."""
         may_differ = {"max_steps", "budget_minutes", "checkpoint_every", "threads"}
         may_differ |= {"bleu_sentences", "vocab_size"}  # the vocabularies are compared themselves
         if self.config.average != "last":  # which averages what each evaluation has seen
             may_differ.add("eval_every")
-        pairs = [(name, saved.get(name), value) for name, value in here.items() if name != "model"]
-        pairs += [(name, saved["model"].get(name), value) for name, value in here["model"].items()]
-        for name, old, new in pairs:
-            if name not in may_differ and old != new:
-                raise ValueError(
-                    f"cannot resume {path}: it was trained with {name}={old}, this command asks "
-                    f"for {new}, and the result would be neither. Resume with the same settings, "
-                    "or start a new --name."
-                )
+        return may_differ

@@ -16,10 +16,8 @@ if __name__ == "__main__" and __spec__ is None:  # started as a file: import fro
 
 import time
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -33,10 +31,11 @@ from transformer.train_state import TrainState
 from transformer.transformer_config import parameter_count
 from transformer.transformer_model import Transformer
 from transformer.translation_data import TranslationData, load_translation_data
+from tutorial_kit.compute import autocast, prepare_device
 from tutorial_kit.config import config_to_dict
-from tutorial_kit.console import progress, run_entry
-from tutorial_kit.device import pick_device, tune_cpu
-from tutorial_kit.training import InterruptGuard, MetricsLog, check_loss, run_folder, write_json
+from tutorial_kit.console import run_entry
+from tutorial_kit.run_reporter import RunReporter
+from tutorial_kit.training import InterruptGuard, check_loss, run_folder
 
 __all__ = ["build_parser", "evaluate", "main", "score_split", "train"]
 
@@ -105,14 +104,6 @@ def score_split(
     return score(translations, [target for _, target in pairs], data.target_language), translations
 
 
-def autocast(config: TrainConfig, device: torch.device) -> AbstractContextManager[Any]:
-    """Returns the context of the forward pass: bfloat16 where it pays, else nothing."""
-    bfloat16_pays = device.type == "cuda" and torch.cuda.is_bf16_supported()
-    if config.precision == "bfloat16" or (config.precision == "auto" and bfloat16_pays):
-        return torch.autocast(device.type, torch.bfloat16)
-    return nullcontext()
-
-
 def train(
     config: TrainConfig,
     data: TranslationData,
@@ -135,11 +126,7 @@ def train(
         FileNotFoundError: ``resume`` without a checkpoint.
         KeyboardInterrupt: Ctrl-C was pressed; the run is saved.
     """
-    target = pick_device(device)
-    if config.threads:
-        torch.set_num_threads(config.threads)
-    if target.type == "cpu":
-        tune_cpu()
+    target = prepare_device(device, config.threads)
     config = replace(config, model=replace(config.model, vocab_size=data.tokenizer.vocab_size))
     with InterruptGuard() as guard:
         state = TrainState(config, data, target)
@@ -153,7 +140,7 @@ def train(
             started = time.perf_counter()
             rate = state.set_learning_rate()
             batch = state.sampler.next_batch().to(target)
-            with autocast(config, target):
+            with autocast(config.precision, target):
                 loss = batch_loss(state.model, batch, config.label_smoothing)
             loss.backward()
             if config.clip:
@@ -165,7 +152,7 @@ def train(
 
             train_loss = loss.item()
             check_loss(train_loss, state.step, last)
-            state.loss_sum, state.loss_count = state.loss_sum + train_loss, state.loss_count + 1
+            state.add_loss(train_loss)
             state.tokens += batch.n_target_tokens
             state.seconds += time.perf_counter() - started
             reporter.show_step(train_loss, rate)
@@ -181,34 +168,30 @@ def train(
         return reporter.result()
 
 
-class _Reporter:
-    """What the loop tells and keeps: bar, evaluation line with a sample, log, best checkpoint."""
+class _Reporter(RunReporter):
+    """What the loop tells and keeps; the best checkpoint is the one of the highest BLEU."""
 
     def __init__(self, state: TrainState, folder: Path, resume: bool) -> None:
-        self.state, self.folder = state, folder
-        self.validation_loss, self.validation_bleu = float("nan"), float("nan")
-        config, data = state.config, state.data
-        write_json(folder / "config.json", config_to_dict(config))
-        self.log = MetricsLog(folder / "metrics.jsonl", state.step if resume else None)
-        self.languages = [LANGUAGES.get(code, code) for code in
-                          (data.source_language, data.target_language)]  # fmt: skip
-        print(f"{parameter_count(config.model):,} parameters; training on {state.device}, "
-              f"{len(data.pairs['train']):,} sentence pairs, {' to '.join(self.languages)}; "
-              f"outputs in {folder}")  # fmt: skip
-        self.bar = progress(1.0, "training", "run")
-        self.bar.update(state.share_done)
+        self.state, data = state, state.data
+        self.validation_bleu = float("nan")
+        languages = [LANGUAGES.get(code, code) for code in
+                     (data.source_language, data.target_language)]  # fmt: skip
+        super().__init__(
+            state, folder, config_to_dict(state.config), resume=resume,
+            headline=f"{parameter_count(state.config.model):,} parameters; training on "
+            f"{state.device}, {len(data.pairs['train']):,} sentence pairs, "
+            f"{' to '.join(languages)}",
+        )  # fmt: skip
 
     def show_step(self, loss: float, rate: float) -> None:
         """Moves the progress bar: loss, learning rate, target tokens a second."""
         speed = self.state.tokens / max(self.state.seconds, 1e-9)
-        self.bar.set_postfix(loss=f"{loss:.3f}", lr=f"{rate:.1e}", tokens_per_s=f"{speed:,.0f}")
-        self.bar.update(self.state.share_done - self.bar.n)
+        self.move_bar(loss=f"{loss:.3f}", lr=f"{rate:.1e}", tokens_per_s=f"{speed:,.0f}")
 
     def evaluate(self) -> None:
         """Scores the averaged weights, prints one line and one sample, keeps the best."""
         state = self.state
-        train_loss = state.loss_sum / max(1, state.loss_count)
-        state.loss_sum, state.loss_count = 0.0, 0
+        train_loss = state.take_mean_loss()
         state.average.at_evaluation()
         with state.average.applied():
             loss = evaluate(state.model, state.data, "validation", state.device)
@@ -216,33 +199,23 @@ class _Reporter:
             scores, translations = score_split(state.model, state.data, "validation", limit=limit)
         bleu = scores.bleu if state.config.bleu_sentences else float("nan")
         source, reference = state.data.pairs["validation"][0]
-        shown = zip(("source", "reference", "ours"), (source, reference, translations[0]),
-                    strict=True)  # fmt: skip
-        self.bar.write(
-            f"step {state.step:>6}  {state.seconds:7.1f} s  train {train_loss:.4f}  "
-            f"validation {loss:.4f} nats/token  BLEU {bleu:5.2f}  exact {scores.exact_match:.1%}\n"
-            + "\n".join(f"    {name + ':':<10} {' '.join(text.split())[:120]}"
-                        for name, text in shown)
+        sample = zip(("source", "reference", "ours"), (source, reference, translations[0]),
+                     strict=True)  # fmt: skip
+        measured = {"bleu": bleu, "exact_match": scores.exact_match} if bleu == bleu else {}
+        self.show_evaluation(
+            train_loss, loss, f"BLEU {bleu:5.2f}  exact {scores.exact_match:.1%}",
+            "\n".join(f"    {name + ':':<10} {' '.join(text.split())[:120]}"
+                      for name, text in sample),
+            {"tokens": state.tokens, **measured},
         )  # fmt: skip
-        values = {"bleu": bleu, "exact_match": scores.exact_match} if bleu == bleu else {}
-        self.log.write(
-            state.step, seconds=round(state.seconds, 3), train_loss=train_loss,
-            validation_loss=loss, tokens=state.tokens, **values,
-        )  # fmt: skip
-        self.validation_loss, self.validation_bleu = loss, bleu
+        self.validation_bleu = bleu
         if state.is_best(bleu, loss):
             state.save(self.folder / "checkpoints" / "best.pt")
 
-    def say_how_to_resume(self) -> None:
-        """Tells, after Ctrl-C, that nothing is lost."""
-        self.bar.write(
-            f"stopped at step {self.state.step}; saved. The same command with --resume goes on."
-        )
-
     def result(self) -> TrainResult:
         """Closes the bar and returns the model, with its averaged weights."""
+        self.close()
         state = self.state
-        self.bar.close()
         state.average.apply()
         return TrainResult(
             state.model.eval(), self.folder, self.validation_loss, self.validation_bleu,

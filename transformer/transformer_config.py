@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from tutorial_kit.config_checks import check_counts, check_heads, check_shares_below_one
+
 
 @dataclass(frozen=True)
 class TransformerConfig:
@@ -30,24 +32,14 @@ class TransformerConfig:
 
     def __post_init__(self) -> None:
         """Checks what the layers assume."""
-        for name in ("max_len", "d_model", "n_heads", "n_layers", "n_decoder_layers", "d_ff"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} is not possible. Use 1 or more.")
-        if self.d_model % self.n_heads:
-            share = self.d_model / self.n_heads
-            near = max(1, round(share)) * self.n_heads
-            raise ValueError(
-                f"d_model={self.d_model} is not divisible by n_heads={self.n_heads}: each head "
-                f"would get {share:.4g} numbers. Use d_model={near}, or a number of heads that "
-                "divides it."
-            )
+        check_counts(self, "max_len", "d_model", "n_heads", "n_layers", "n_decoder_layers", "d_ff")
+        check_heads(self.d_model, self.n_heads)
         if self.positions == "sinusoidal" and self.d_model % 2:
             raise ValueError(
                 f"d_model={self.d_model} is odd, and sinusoids come in pairs, a sine and a cosine. "
                 f"Use d_model={self.d_model + 1}, or positions=learned."
             )
-        if not 0.0 <= self.dropout < 1.0:
-            raise ValueError(f"dropout={self.dropout} is no share. Use 0 or more and less than 1.")
+        check_shares_below_one(self, "dropout")
 
     @property
     def d_head(self) -> int:

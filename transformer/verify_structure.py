@@ -16,7 +16,7 @@ import argparse
 import itertools
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
@@ -26,7 +26,9 @@ from transformer.positional_encoding import shift_matrix, sinusoidal_table
 from transformer.transformer_components import attend_fused, attend_written_out, causal_mask
 from transformer.transformer_config import TransformerConfig, parameter_count
 from transformer.transformer_model import Transformer
-from tutorial_kit.console import OneLineParser, format_table, run_entry
+from tutorial_kit.console import run_entry
+from tutorial_kit.entry_parsers import verify_parser
+from tutorial_kit.verify import Check, largest, run_checks, shape_ledger
 
 VOCAB, SOURCE_LEN, TARGET_LEN = 50, 9, 7
 MEANINGS = {
@@ -122,11 +124,6 @@ def torch_logits(model: Transformer, source: Tensor, target: Tensor, source_mask
     return hidden @ model.head.weight.T
 
 
-def worst(difference: Tensor) -> float:
-    """Returns the largest absolute entry; infinity if one is not a number."""
-    return torch.nan_to_num(difference.abs(), nan=math.inf, posinf=math.inf).max().item()
-
-
 def check_parameter_count() -> float:
     """The model has as many parameters as the closed formula says, in all 12 designs."""
     designs = itertools.product(
@@ -149,13 +146,13 @@ def check_tied_weights() -> float:
 def check_post_norm_equals_torch() -> float:
     """Post-norm: the logits are torch.nn.Transformer's with the same weights."""
     model, (source, target, mask) = small_model("post"), small_batch()
-    return worst(model(source, target, mask) - torch_logits(model, source, target, mask))
+    return largest(model(source, target, mask) - torch_logits(model, source, target, mask))
 
 
 def check_pre_norm_equals_torch() -> float:
     """Pre-norm: the logits are torch.nn.Transformer's with the same weights."""
     model, (source, target, mask) = small_model("pre"), small_batch()
-    return worst(model(source, target, mask) - torch_logits(model, source, target, mask))
+    return largest(model(source, target, mask) - torch_logits(model, source, target, mask))
 
 
 def check_attention_modes() -> float:
@@ -164,21 +161,21 @@ def check_attention_modes() -> float:
     k, v = torch.randn(2, 3, 4, SOURCE_LEN, 8, dtype=torch.float64)
     mask = small_batch()[2][:, None, None]  # (B, 1, 1, S)
     mixed, weights = attend_written_out(q, k, v, mask)
-    return max(worst(mixed - attend_fused(q, k, v, mask)), worst(weights.sum(-1) - 1))
+    return max(largest(mixed - attend_fused(q, k, v, mask)), largest(weights.sum(-1) - 1))
 
 
 def check_causality() -> float:
     """Changing target tokens 4 and later changes no logit before position 4."""
-    largest = 0.0
+    worst = 0.0
     for norm in ("post", "pre"):
         model, (source, target, mask) = small_model(norm), small_batch()
         changed = target.clone()
         changed[:, 4:] = (changed[:, 4:] + 1) % VOCAB
         difference = model(source, target, mask) - model(source, changed, mask)
-        if worst(difference[:, 4:]) == 0:
+        if largest(difference[:, 4:]) == 0:
             return math.inf  # the model does not look at its target at all
-        largest = max(largest, worst(difference[:, :4]))
-    return largest
+        worst = max(worst, largest(difference[:, :4]))
+    return worst
 
 
 def check_source_padding() -> float:
@@ -186,25 +183,26 @@ def check_source_padding() -> float:
     model, (source, target, mask) = small_model(), small_batch()
     longer = torch.cat([source, torch.randint(VOCAB, (3, 6))], dim=1)
     longer_mask = torch.cat([mask, torch.zeros(3, 6, dtype=torch.bool)], dim=1)
-    return worst(model(source, target, mask) - model(longer, target, longer_mask))
+    return largest(model(source, target, mask) - model(longer, target, longer_mask))
 
 
 def check_cache() -> float:
     """Token by token through the cache the logits are those of the whole target at once."""
-    largest = 0.0
+    worst = 0.0
     for norm in ("post", "pre"):
         model, (source, target, mask) = small_model(norm), small_batch()
         cache = model.start_cache(model.encode(source, mask), mask, TARGET_LEN)
         steps = torch.cat([model.step(tokens[:, None], cache) for tokens in target.T], dim=1)
-        largest = max(largest, worst(steps - model(source, target, mask)))
-    return largest
+        worst = max(worst, largest(steps - model(source, target, mask)))
+    return worst
 
 
 def check_shift() -> float:
     """PE(t + k) = R(k) PE(t): one matrix moves every position k further, for k = -20 .. 20."""
     table = sinusoidal_table(100, 32)
     return max(
-        worst(table[20 + k : 80 + k] - table[20:80] @ shift_matrix(k, 32).T) for k in range(-20, 21)
+        largest(table[20 + k : 80 + k] - table[20:80] @ shift_matrix(k, 32).T)
+        for k in range(-20, 21)
     )
 
 
@@ -215,7 +213,7 @@ def check_nothing_to_see() -> float:
     return float((~logits.isfinite()).sum())
 
 
-CHECKS: list[tuple[Callable[[], float], float]] = [
+CHECKS: list[Check] = [
     (check_parameter_count, 0.0),
     (check_tied_weights, 0.0),
     (check_post_norm_equals_torch, 1e-12),
@@ -236,11 +234,7 @@ def trace(norm: str) -> str:
     _, named = cast(
         "tuple[Tensor, dict[str, Tensor]]", model(source, target, mask, return_intermediates=True)
     )
-    rows = [
-        (name, str(tuple(tensor.shape)), MEANINGS[name.rstrip("0123456789").rstrip(".")])
-        for name, tensor in named.items()
-    ]
-    return format_table(["tensor", "shape", "meaning"], rows)
+    return shape_ledger(named, MEANINGS)
 
 
 def forward_once() -> str:
@@ -250,10 +244,7 @@ def forward_once() -> str:
 
 def build_parser() -> argparse.ArgumentParser:
     """Returns the command line."""
-    parser = OneLineParser(description="Prove the structure of the Transformer, claim by claim.")
-    parser.add_argument("--preset", choices=["smoke", "standard"], default="standard",
-                        help="both run every check; here for a uniform command line")  # fmt: skip
-    parser.add_argument("--trace", action="store_true", help="print the shape ledger instead")
+    parser = verify_parser("Prove the structure of the Transformer, claim by claim.")
     parser.add_argument("--norm", choices=["post", "pre"], default="post", help="for --trace")
     return parser
 
@@ -265,15 +256,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.trace:
         print(trace(args.norm))
         return 0
-    failures = 0
-    for check, tolerance in CHECKS:
-        difference = check()
-        passed = difference <= tolerance
-        failures += not passed
-        print(
-            f"{'PASS' if passed else 'FAIL'}  {check.__doc__}  [{difference:.1e} <= {tolerance:g}]"
-        )
-    return int(failures > 0)
+    return run_checks(CHECKS)
 
 
 if __name__ == "__main__":

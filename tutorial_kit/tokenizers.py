@@ -188,6 +188,18 @@ class StreamDecoder:
         return self._decoder.decode(b"", final=True)
 
 
+def token_names(tokenizer: Tokenizer, tokens: Sequence[int]) -> list[str]:
+    """Returns each token's text; part of a character becomes its bytes, such as ``<E4B8>``."""
+    names = []
+    for token in tokens:
+        raw = tokenizer.decode_bytes([token])
+        try:
+            names.append(raw.decode("utf-8"))
+        except UnicodeDecodeError:
+            names.append(f"<{raw.hex().upper()}>")
+    return names
+
+
 def checked_ids(ids: Iterable[int], vocab_size: int) -> list[int]:
     """Returns ``ids`` (a list, an array or a tensor) as a list of plain integers.
 
