@@ -75,7 +75,7 @@ class TorchTransformer(nn.Module):
         return F.linear(hidden, self.embedding.weight)
 
 
-def marian_model(config: TransformerConfig) -> Any:
+def marian_model(config: TransformerConfig, special_tokens: dict[str, int] = SPECIAL_TOKENS) -> Any:
     """Returns transformers' MarianMTModel of the same size, with random weights."""
     import transformers
 
@@ -88,8 +88,8 @@ def marian_model(config: TransformerConfig) -> Any:
             encoder_attention_heads=c.n_heads, decoder_attention_heads=c.n_heads,
             encoder_ffn_dim=c.d_ff, decoder_ffn_dim=c.d_ff, activation_function="relu",
             dropout=c.dropout, attention_dropout=0.0, activation_dropout=0.0, scale_embedding=True,
-            pad_token_id=SPECIAL_TOKENS["<pad>"], eos_token_id=SPECIAL_TOKENS["<eos>"],
-            decoder_start_token_id=SPECIAL_TOKENS["<bos>"], forced_eos_token_id=None,
+            pad_token_id=special_tokens["<pad>"], eos_token_id=special_tokens["<eos>"],
+            decoder_start_token_id=special_tokens["<bos>"], forced_eos_token_id=None,
         )
     )  # fmt: skip
 

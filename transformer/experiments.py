@@ -21,7 +21,7 @@ from transformer.translation_data import TranslationData, load_translation_data
 from tutorial_kit.config import override
 
 BASELINE = replace(
-    PRESETS["quick"], max_steps=240, budget_minutes=0.0, eval_every=240, checkpoint_every=240,
+    PRESETS["quick"], max_steps=480, budget_minutes=0.0, eval_every=480, checkpoint_every=480,
     bleu_sentences=0,
 )  # fmt: skip
 TOY = TrainConfig(
@@ -100,7 +100,7 @@ MEASURED = {  # of each variant: what -> (unit, which direction is better, in wo
     "loss": ("nats per token", "lower", "validation loss, not smoothed"),
 }
 
-BEAM_SETTINGS: dict[str, Any] = {"max_steps": 120, "eval_every": 120, "checkpoint_every": 120}
+BEAM_SETTINGS: dict[str, Any] = {"max_steps": 240, "eval_every": 240, "checkpoint_every": 240}
 """Of the model that beam search is tried on: unsure enough for a search to matter."""
 BEAMS = {  # label -> (beams, length penalty)
     "greedy": (1, 1.0),
