@@ -131,11 +131,11 @@ def test_rivals_are_rows_of_their_own() -> None:
     assert list(run_examples.rows_of("length"))[: len(RIVALS["length"])] == list(RIVALS["length"])
     assert run_examples.measured_of(None) == ["accuracy"]
     assert run_examples.measured_of(Variant(None)) == ["accuracy"]
-    assert run_examples.measured_of(Variant()) == ["accuracy", "mlm_loss"]
+    assert run_examples.measured_of(Variant()) == ["accuracy", "mlm_gain"]
     assert run_examples.measured_of(Variant({}, {"freeze": 1})) == ["accuracy"]
 
 
-ROWS = [Row("20 %", 50.0, 1.0, 6.0, 0.1, 9.0, 1000, 20.0), Row("40 %", 55.0, 2.0, 6.5, 0.1, 9.0,
+ROWS = [Row("20 %", 50.0, 1.0, 0.6, 0.1, 9.0, 1000, 20.0), Row("40 %", 55.0, 2.0, 0.5, 0.1, 9.0,
         1000, 40.0)]  # fmt: skip
 
 
@@ -144,17 +144,17 @@ def title_of(figure: Any) -> str:
 
 
 def test_titles_name_the_best_rows() -> None:
-    best = "Most accurate: 40 %, 55.0 ± 2.0 %; lowest loss: 20 %, 6.000 ± 0.100"
+    best = "Most accurate: 40 %, 55.0 ± 2.0 %; largest gain: 20 %, 0.600 ± 0.100"
     assert title_of(dots_figure("Which?", ROWS)) == f"Which? {best}"
     rival = Row("TF-IDF", 60.0, 1.0, None, 0.0, 0.0, 0)
     title = title_of(curve_figure("Which?", [rival, *ROWS], "rate (%)"))
-    assert title.startswith("Which? Most accurate: TF-IDF, 60.0") and "lowest loss: 20 %" in title
+    assert title.startswith("Which? Most accurate: TF-IDF, 60.0") and "largest gain: 20 %" in title
 
 
-def test_equal_losses_are_not_drawn() -> None:
-    same = [row._replace(loss=6.0) for row in ROWS]
+def test_equal_gains_are_not_drawn() -> None:
+    same = [row._replace(gain=0.6) for row in ROWS]
     figure = dots_figure("Which?", same)
-    assert len(figure.axes) == 1 and "loss" not in title_of(figure)
+    assert len(figure.axes) == 1 and "gain" not in title_of(figure)
     assert len(dots_figure("Which?", ROWS).axes) == 2
 
 
