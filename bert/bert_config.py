@@ -27,6 +27,7 @@ class BertConfig:
     n_segments: int = 2  # texts a sequence can hold: the first (0) and the second (1)
     norm: Literal["post", "pre"] = "post"  # norms behind each part (the paper's) or before it
     norm_eps: float = 1e-12  # added to the variance in each norm; the published code's value
+    initial_std: float = 0.02  # of initial weights; the published code's, for widths from 512 on
 
     def __post_init__(self) -> None:
         """Checks what the layers assume."""
@@ -37,6 +38,11 @@ class BertConfig:
         check_shares_below_one(self, "dropout")
         if self.norm not in ("post", "pre"):
             raise ValueError(f"norm={self.norm!r} is no place for the norms. Use post or pre.")
+        if self.initial_std <= 0:
+            raise ValueError(
+                f"initial_std={self.initial_std} makes all neurons of a layer equal for ever. Use "
+                "0.02, or about d_model ** -0.5 for narrow models."
+            )
         if self.norm_eps <= 0:
             raise ValueError(
                 f"norm_eps={self.norm_eps} divides by zero where all numbers of a vector are "

@@ -50,7 +50,7 @@ class MaskedTokenHead(nn.Module):
         self.transform = nn.Linear(c.d_model, c.d_model)  # D -> D
         self.norm = nn.LayerNorm(c.d_model, c.norm_eps)
         self.decoder = nn.Linear(c.d_model, c.vocab_size)  # D -> V
-        initialize(self)
+        initialize(self, c.initial_std)
         self.decoder.weight = bert.embeddings.token.weight
 
     def forward(self, rows: Tensor) -> Tensor:
@@ -92,7 +92,7 @@ class BertForPreTraining(nn.Module):
         self.bert = bert
         self.masked_head = MaskedTokenHead(bert)
         self.next_head = nn.Linear(bert.config.d_model, 2)  # 0: it follows, 1: it does not
-        initialize(self.next_head)
+        initialize(self.next_head, bert.config.initial_std)
 
     def forward(
         self,

@@ -41,7 +41,7 @@ class BertForSequenceClassification(nn.Module):
         self.bert, self.pooling = bert, pooling
         self.dropout = Dropout(bert.config.dropout)
         self.classifier = nn.Linear(bert.config.d_model, n_classes)  # D -> classes
-        initialize(self.classifier)
+        initialize(self.classifier, bert.config.initial_std)
 
     def forward(
         self, tokens: Tensor, mask: Tensor | None = None, segments: Tensor | None = None
@@ -67,7 +67,7 @@ class BertForTokenClassification(nn.Module):
         self.bert = bert
         self.dropout = Dropout(bert.config.dropout)
         self.classifier = nn.Linear(bert.config.d_model, n_tags)  # D -> tags
-        initialize(self.classifier)
+        initialize(self.classifier, bert.config.initial_std)
 
     def forward(
         self, tokens: Tensor, mask: Tensor | None = None, segments: Tensor | None = None
@@ -84,7 +84,7 @@ class BertForSpan(nn.Module):
         super().__init__()
         self.bert = bert
         self.ends = nn.Linear(bert.config.d_model, 2)  # D -> score as the start, score as the end
-        initialize(self.ends)
+        initialize(self.ends, bert.config.initial_std)
 
     def forward(
         self,

@@ -110,7 +110,10 @@ def apply_recipe(config: PretrainConfig, recipe: str) -> PretrainConfig:
 
 def _preset(recipe: str, model: dict[str, Any], **training: Any) -> PretrainConfig:
     config = apply_recipe(PretrainConfig(), recipe)
-    return replace(config, model=replace(config.model, **model), **training)
+    sizes = replace(config.model, **model)
+    if sizes.d_model < 512 and "initial_std" not in model:
+        sizes = replace(sizes, initial_std=round(sizes.d_model**-0.5, 3))
+    return replace(config, model=sizes, **training)
 
 
 PRESETS: dict[str, PretrainConfig] = {
@@ -129,9 +132,12 @@ PRESETS: dict[str, PretrainConfig] = {
     # 40 seconds of training on two cores; what quick_start.py runs.
     "quick": _preset(
         "mlm",
-        {"max_len": 48, "n_layers": 2},
+        {"max_len": 32, "n_layers": 2, "initial_std": 0.12},
+        wordpiece_tokens=2000,
+        batch_size=16,
         budget_minutes=0.67,
-        eval_every=250,
+        lr=3e-3,
+        eval_every=500,
         eval_sequences=256,
     ),
     # 10 minutes of training on two cores.

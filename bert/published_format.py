@@ -84,6 +84,7 @@ def config_from_file(values: Mapping[str, Any], path: Path) -> BertConfig:
     return BertConfig(
         dropout=values.get("hidden_dropout_prob", 0.1),
         norm_eps=values.get("layer_norm_eps", 1e-12),
+        initial_std=values.get("initializer_range", 0.02),
         **sizes,
     )
 
@@ -107,7 +108,7 @@ def config_to_file(config: BertConfig, pad_id: int) -> dict[str, Any]:
         "hidden_act": "gelu",
         "hidden_dropout_prob": config.dropout,
         "attention_probs_dropout_prob": 0.0,  # ours drops no attention weights
-        "initializer_range": 0.02,
+        "initializer_range": config.initial_std,
         "layer_norm_eps": config.norm_eps,
         "position_embedding_type": "absolute",
         "tie_word_embeddings": True,
