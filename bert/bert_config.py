@@ -28,6 +28,7 @@ class BertConfig:
     norm: Literal["post", "pre"] = "post"  # norms behind each part (the paper's) or before it
     norm_eps: float = 1e-12  # added to the variance in each norm; the published code's value
     initial_std: float = 0.02  # of initial weights; the published code's, for widths from 512 on
+    first_positions: Literal["random", "sine"] = "random"  # what learned positions begin as
 
     def __post_init__(self) -> None:
         """Checks what the layers assume."""
@@ -38,6 +39,15 @@ class BertConfig:
         check_shares_below_one(self, "dropout")
         if self.norm not in ("post", "pre"):
             raise ValueError(f"norm={self.norm!r} is no place for the norms. Use post or pre.")
+        if self.first_positions not in ("random", "sine"):
+            raise ValueError(
+                f"first_positions={self.first_positions!r} is no way to begin. Use random or sine."
+            )
+        if self.first_positions == "sine" and self.d_model % 2:
+            raise ValueError(
+                f"d_model={self.d_model} is odd, and sines come in pairs with cosines. Use an even "
+                "width, or first_positions=random."
+            )
         if self.initial_std <= 0:
             raise ValueError(
                 f"initial_std={self.initial_std} makes all neurons of a layer equal for ever. Use "

@@ -16,7 +16,7 @@ if __name__ == "__main__" and __spec__ is None:  # started as a file: import fro
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -149,8 +149,9 @@ def choose_start(args: argparse.Namespace, config: FinetuneConfig, texts: Sequen
         )
     smoke = args.preset == "smoke"
     wordpiece = train_wordpiece(texts, 400 if smoke else 6000)
-    sizes = {"d_model": 32, "n_layers": 2, "d_ff": 64} if smoke else {}
-    bert = BertConfig(wordpiece.vocab_size, max_len=config.max_len, norm="pre", **sizes)
+    bert = BertConfig(wordpiece.vocab_size, max_len=config.max_len, norm="pre")
+    if smoke:
+        bert = replace(bert, d_model=32, n_layers=2, d_ff=64)
     return Start("from scratch", from_scratch(bert, config.seed), wordpiece, True)
 
 

@@ -18,7 +18,6 @@ from bert.bert_config import SIZES, BertConfig, parameter_count
 __all__ = ["SIZES", "BertConfig", "BertModel", "initialize", "parameter_count"]
 
 
-
 class BertModel(nn.Module):
     """The encoder: token ids in, a vector for each token and one for the whole sequence out."""
 
@@ -32,6 +31,8 @@ class BertModel(nn.Module):
         self.final_norm = nn.LayerNorm(config.d_model, config.norm_eps) if pre else nn.Identity()
         self.pooler = nn.Linear(config.d_model, config.d_model)  # D -> D, of [CLS]
         initialize(self, config.initial_std)
+        if config.first_positions == "sine":
+            begin_with_sines(self.embeddings.position.weight, config.initial_std)
 
     def forward(
         self,
@@ -138,6 +139,22 @@ def check_length(length: int, max_len: int) -> None:
 
 
 @torch.no_grad()
+@torch.no_grad()
+def begin_with_sines(positions: Tensor, std: float) -> None:
+    """Overwrites (max_len, D) positions by sines and cosines, which are learned on from there.
+
+    The wavelengths grow from 2 pi to about 2 pi 1,000 tokens (Vaswani et al. 2017, section 3.5, has
+    10,000). A shift is then the same rotation everywhere, so a head that is to look at the
+    neighbor learns it once for all positions; random vectors must be learned pair by pair.
+    """
+    count, width = positions.shape
+    place = torch.arange(count)[:, None]  # (max_len, 1)
+    frequency = 1000.0 ** (-torch.arange(0, width, 2) / width)  # (D / 2,)
+    angle = place * frequency  # (max_len, D / 2)
+    positions.copy_(torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1))  # sin, cos, sin ..
+    positions.mul_(std * 2**0.5)  # a sine has the standard deviation 1 / sqrt(2)
+
+
 def initialize(module: nn.Module, std: float) -> None:
     """Draws every weight of a model or a head, as the published code does.
 

@@ -97,7 +97,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "optimizer": "adamw", "lr": 1e-3, "schedule": "linear",
     },
     "mlm": {
-        "objective": "mlm", "mask_rate": 0.2, "norm": "pre", "dropout": 0.0,
+        "objective": "mlm", "mask_rate": 0.4, "norm": "pre", "dropout": 0.0,
         "optimizer": "adamw", "lr": 2e-3, "schedule": "linear",
     },
 }  # fmt: skip
@@ -111,8 +111,9 @@ def apply_recipe(config: PretrainConfig, recipe: str) -> PretrainConfig:
 def _preset(recipe: str, model: dict[str, Any], **training: Any) -> PretrainConfig:
     config = apply_recipe(PretrainConfig(), recipe)
     sizes = replace(config.model, **model)
-    if sizes.d_model < 512 and "initial_std" not in model:
-        sizes = replace(sizes, initial_std=round(sizes.d_model**-0.5, 3))
+    if sizes.d_model < 512:  # narrow ones learn to read sooner with larger weights
+        std = model.get("initial_std", round(sizes.d_model**-0.5, 3))
+        sizes = replace(sizes, initial_std=std, first_positions="sine")
     return replace(config, model=sizes, **training)
 
 
@@ -134,7 +135,7 @@ PRESETS: dict[str, PretrainConfig] = {
         "mlm",
         {"max_len": 32, "n_layers": 2, "initial_std": 0.12},
         wordpiece_tokens=2000,
-        batch_size=16,
+        mask_rate=0.5,
         budget_minutes=0.67,
         lr=3e-3,
         eval_every=500,

@@ -236,6 +236,18 @@ def test_initial_weights_are_the_published_codes() -> None:
                 assert parameter.std().item() == pytest.approx(0.0176, rel=0.04), name
 
 
+def test_positions_may_begin_as_sines_of_the_same_size() -> None:
+    config = BertConfig(d_model=128, max_len=64, initial_std=0.1, first_positions="sine")
+    positions = BertModel(config).embeddings.position.weight
+    assert positions.requires_grad
+    assert positions.square().mean().sqrt().item() == pytest.approx(0.1, rel=1e-5)
+    products = positions @ positions.T  # (64, 64): the distance alone decides
+    for shift in (1, 5):
+        along = products.diagonal(shift)
+        assert torch.allclose(along, along[0].expand_as(along), atol=1e-5)
+        assert along[0] < products[0, 0]
+
+
 def test_a_sequence_that_is_too_long_is_refused() -> None:
     with pytest.raises(ValueError, match="25 tokens do not fit into BERT's 24 positions"):
         small_model().bert(torch.zeros(1, 25, dtype=torch.long))
