@@ -144,7 +144,7 @@ class _Reporter(RunReporter):
         super().__init__(
             state, folder, config_to_dict(config), resume=resume, speaks=state.group.is_main,
             headline=f"{parameter_count(config.model, pretraining_heads=True):,} parameters; "
-            f"{config.objective} on {state.group.device}, "
+            f"training on {state.group.device} by {config.objective}, "
             f"{len(data.splits['train'].tokens):,} tokens of {config.dataset}",
         )  # fmt: skip
         if self.speaks:
