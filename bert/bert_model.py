@@ -165,7 +165,7 @@ def initialize(module: nn.Module, std: float) -> None:
 
     The published std is 0.02. Scores of attention are sums over D products of numbers that grow
     with std, so at D = 128 they start at next to nothing, and no head tells one position from
-    another for thousands of steps; about D^-0.5 lets a narrow model begin to learn at once.
+    another. About D^-0.5 is what the presets give a narrow model.
     """
     for part in module.modules():
         if isinstance(part, (nn.Linear, nn.Embedding)):
