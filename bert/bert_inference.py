@@ -32,13 +32,13 @@ from bert.open_model import open_classifier, open_encoder, open_pretrained
 from bert.sentence_embeddings import Neighbor, SentenceIndex, embed_sentences, nearest
 from bert.smoke_model import SENTENCES, untrained_model
 from bert.text_classification import Answer, classify
-from bert.text_input import check_text, lines_of_file, read_lines
 from bert.wordpiece import WordPiece
 from tutorial_kit.console import USER_ERROR, OneLineParser, one_line, run_entry
 from tutorial_kit.device import pick_device, tune_cpu
 from tutorial_kit.documentation_corpus import documentation_corpus
 from tutorial_kit.entry_parsers import add_checkpoint, add_device
 from tutorial_kit.saved_runs import missing_checkpoint
+from tutorial_kit.text_input import check_text, lines_of_file, read_lines
 from tutorial_kit.texts import Texts
 
 __all__ = [

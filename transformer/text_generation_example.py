@@ -18,10 +18,8 @@ if __name__ == "__main__" and __spec__ is None:  # started as a file: import fro
 
 import argparse
 import sys
-import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 
 from transformer.alignment import look_inside
@@ -44,6 +42,7 @@ from tutorial_kit.device import pick_device, tune_cpu
 from tutorial_kit.entry_parsers import add_checkpoint, add_device
 from tutorial_kit.plotting import save_figure
 from tutorial_kit.saved_runs import figures_of, missing_checkpoint
+from tutorial_kit.text_input import check_text, read_lines
 from tutorial_kit.tokenizers import Tokenizer
 from tutorial_kit.training import run_folder
 
@@ -159,21 +158,6 @@ def say(number: int, text: str) -> None:
     print(f"line {number}: {text}", file=sys.stderr, flush=True)
 
 
-def check_text(line: str) -> str:
-    """Refuses a line whose bytes were not UTF-8; returns it otherwise.
-
-    Raises:
-        ValueError: such bytes were read (as half of a surrogate pair, see `read_lines`).
-    """
-    strange = next((c for c in line if unicodedata.category(c) == "Cs"), None)
-    if strange is not None:
-        raise ValueError(
-            f"the byte 0x{ord(strange) & 0xFF:02X} is not UTF-8, so the file is in another "
-            "encoding. Convert it, such as: iconv -f LATIN1 -t UTF-8."
-        )
-    return line
-
-
 def unseen_characters(tokenizer: Tokenizer, text: str) -> list[str]:
     """Returns the characters that the vocabulary knows only as loose bytes, each once.
 
@@ -186,24 +170,6 @@ def unseen_characters(tokenizer: Tokenizer, text: str) -> list[str]:
         if not character.isascii()
         and len(tokenizer.encode(character)) == len(character.encode("utf-8", "surrogatepass"))
     ]
-
-
-def read_lines(language: str) -> Iterator[list[str]]:
-    """Yields lines from the input: one by one as they are typed, many at once from a pipe."""
-    typed = sys.stdin is not None and sys.stdin.isatty()
-    if typed:
-        print(f"Type {language} sentences; an end of input (Ctrl-D) or Ctrl-C leaves.")
-        while True:
-            try:
-                yield [input("> ")]
-            except EOFError:
-                print()
-                return
-    if hasattr(sys.stdin, "reconfigure"):
-        sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")
-    lines = (line.rstrip("\r\n").lstrip("\ufeff") for line in sys.stdin or ())
-    while chunk := list(islice(lines, CHUNK)):
-        yield chunk
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -221,7 +187,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     saved.model.to(device)
     translator = Translator(saved, config, folder if args.picture else None)
     language = LANGUAGES.get(saved.source_language, saved.source_language)
-    for lines in [args.text] if args.text else read_lines(language):
+    invitation = f"Type {language} sentences; an end of input (Ctrl-D) or Ctrl-C leaves."
+    for lines in [args.text] if args.text else read_lines(invitation, CHUNK):
         translator.show(lines)
     if args.preset == "smoke" and not translator.lines:
         translator.show([EXAMPLES[saved.source_language]])

@@ -11,11 +11,12 @@ from pathlib import Path
 CHUNK = 1024  # lines of a pipe that are worked on together, sorted by length
 
 
-def read_lines(invitation: str) -> Iterator[list[str]]:
+def read_lines(invitation: str, together: int = CHUNK) -> Iterator[list[str]]:
     """Yields lines from the input: one by one as they are typed, many at once from a pipe.
 
     Args:
         invitation: printed once, if somebody types.
+        together: lines of a pipe that are yielded at once.
     """
     if sys.stdin is not None and sys.stdin.isatty():
         print(invitation)
@@ -28,7 +29,7 @@ def read_lines(invitation: str) -> Iterator[list[str]]:
     if hasattr(sys.stdin, "reconfigure"):
         sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")
     lines = (line.rstrip("\r\n").lstrip("\ufeff") for line in sys.stdin or ())
-    while chunk := list(islice(lines, CHUNK)):
+    while chunk := list(islice(lines, together)):
         yield chunk
 
 
