@@ -38,7 +38,7 @@ class FinetuneConfig:
     updates: int = 300  # updates of the weights that epochs=0 aims at
     batch_size: int = 16  # examples in a minibatch
     max_len: int = 64  # tokens, [CLS] and [SEP] included; longer texts lose their end
-    lr: float = 3e-4  # peak learning rate of a pre-trained encoder
+    lr: float = 1e-4  # peak learning rate of a pre-trained encoder
     scratch_lr: float = 2e-3  # peak learning rate of an encoder that starts from scratch
     head_lr: float = 2e-3  # peak learning rate of the new head
     layer_decay: float = 1.0  # each layer learns so many times as fast as the one above it
