@@ -22,15 +22,21 @@ from benchmarks.timing import THREADS, prepare
 from bert.finetuning_config import PRESETS as FINETUNINGS
 from bert.finetuning_config import FinetuneConfig
 from bert.finetuning_tasks import TextTask, load_task
+from bert.training_figures import CurvePoint, few_label_figure
 from tutorial_kit.console import OneLineParser, format_table, run_entry
-from tutorial_kit.experiments import mean_and_spread
+from tutorial_kit.experiments import experiment_figures, mean_and_spread
+from tutorial_kit.plotting import save_figure
 from tutorial_kit.results import Result, format_measured, record
 
 MINUTES, SECOND_TASK_MINUTES, ALL_LABELS_MINUTES = 10.0, 20.0, 30.0  # the most, by the goals
 PRESET = "standard"
 PRETRAININGS: dict[str, dict[str, Any]] = {  # name -> what differs from the preset
     "documentation": {"budget_minutes": MINUTES},  # MLM alone: masks, and the library task
-    "pairs": {"budget_minutes": MINUTES, "objective": "mlm+nsp"},  # next sentences
+    "pairs": {  # next sentences: with fewer masks there is more of both texts to compare
+        "budget_minutes": MINUTES,
+        "objective": "mlm+nsp",
+        "mask_rate": 0.15,
+    },
     "reviews": {"budget_minutes": SECOND_TASK_MINUTES, "dataset": "wikitext2+sst2"},  # no labels
 }
 SEEDS, PRETRAINING_SEED = (0, 1, 2), 0
@@ -67,7 +73,7 @@ COMPARISONS = {
     ),
 }  # fmt: skip
 LABELS = {ALL: "all"}
-NAMES = {"pretrained": "pre-trained", "scratch": "from scratch", "tfidf": "TF-IDF + regression"}
+NAMES = {"pretrained": "pre-trained", "scratch": "from scratch", "tfidf": "TF-IDF"}
 
 
 def comparison_names(name: str) -> dict[str, str]:
@@ -152,8 +158,9 @@ def finetuning(labels: int, seed: int) -> FinetuneConfig:
 def measure_comparison(
     name: str, run: Pretrained, task: TextTask, seeds: Sequence[int]
 ) -> list[Result]:
-    """Lets the contestants learn a task from each number of labels, once for each seed."""
+    """Lets the contestants learn a task from each number of labels; draws the curves."""
     asked, results, rows = COMPARISONS[name], [], []
+    points: list[CurvePoint] = []
     for labels in asked.labels:
         count = LABELS.get(labels, str(labels))
         outcomes = {
@@ -162,6 +169,8 @@ def measure_comparison(
         }
         values = {key: [one["accuracy"] for one in found] for key, found in outcomes.items()}
         for contestant, of_seeds in values.items():
+            shares = tuple(value / 100 for value in of_seeds)
+            points.append(CurvePoint(NAMES[contestant], labels or len(task.train), shares))
             goal = asked.accuracy.get(labels, NO_GOAL) if contestant == "pretrained" else NO_GOAL
             key = f"bert.{name}.{contestant}_{count}"
             results.append(result(key, of_seeds, "%", goal, seeds=tuple(seeds)))
@@ -182,6 +191,8 @@ def measure_comparison(
             )  # fmt: skip
     headers = [f"{name}: labels", *(NAMES[contestant] for contestant in CONTESTANTS)]
     print(format_table(headers, rows), flush=True)
+    figure = few_label_figure(points, name, chance=1 / len(task.labels))
+    print(save_figure(figure, experiment_figures("bert") / f"few_labels_{name}.png"))
     return results
 
 

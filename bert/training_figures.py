@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -14,11 +15,17 @@ from matplotlib.ticker import MaxNLocator
 from tutorial_kit.plotting import FAINT, PALETTE, headline, label, new_figure
 from tutorial_kit.training import read_evaluations
 
-if TYPE_CHECKING:
-    from bert.few_label_curve import CurvePoint
-
 PRETRAINED = "pre-trained"
 MARKERS = ("o", "s", "^", "D", "v", "P")
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """One contestant with one number of labels, over the seeds."""
+
+    contestant: str
+    n_labels: int
+    accuracies: tuple[float, ...]  # on the test split, 0 to 1, one for each seed
 
 
 def training_curve_figure(metrics: Path) -> Figure:

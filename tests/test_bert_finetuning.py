@@ -14,7 +14,6 @@ from bert.bert_finetuning import FinetuneResult, fine_tune, from_scratch, main
 from bert.bert_heads import BertForSequenceClassification, BertForSpan
 from bert.bert_model import BertModel
 from bert.docstring_labels import MarkedText, marked_texts, parameters
-from bert.few_label_curve import few_label_curve
 from bert.finetuning_baselines import tfidf_baseline
 from bert.finetuning_config import FinetuneConfig, config_from_argv
 from bert.finetuning_data import Encoded, collate, encode_examples, labeled_batches
@@ -310,17 +309,6 @@ def test_a_foreign_vocabulary_is_refused(bert: BertModel) -> None:
 def test_tfidf_learns_the_same_toy() -> None:
     assert tfidf_baseline(TASK.few(40, seed=0)) > 0.9
     assert tfidf_baseline(TASK.few(2, seed=0)) >= 0.5  # too few for cross-validation
-
-
-def test_the_curve_has_every_contestant_and_number(bert: BertModel, wordpiece: WordPiece) -> None:
-    config = replace(CONFIG, epochs=1)
-    points = few_label_curve(
-        {"ours": bert, "from scratch": bert.config}, wordpiece, TASK, (4, 8), (0, 1), config
-    )
-    assert [(point.contestant, point.n_labels) for point in points] == [
-        (name, count) for count in (4, 8) for name in ("ours", "from scratch", "TF-IDF")
-    ]
-    assert all(len(point.accuracies) == 2 and point.spread >= 0 for point in points)
 
 
 # Tags

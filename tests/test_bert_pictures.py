@@ -12,7 +12,6 @@ from bert import embedding_visualization as maps
 from bert.attention_insides import look_inside, mask_each
 from bert.bert_heads import BertForSequenceClassification
 from bert.bert_inference import main as use
-from bert.few_label_curve import CurvePoint
 from bert.finetuning_config import PRESETS
 from bert.head_figures import head_statistics_figure
 from bert.head_statistics import (
@@ -27,7 +26,12 @@ from bert.pretrained import save_pretrained
 from bert.saved_classifier import save_finetuned
 from bert.sentence_map import embedding_map_figure, map_points, neighbor_agreement
 from bert.smoke_model import SENTENCES, untrained_model
-from bert.training_figures import few_label_figure, few_label_finding, training_curve_figure
+from bert.training_figures import (
+    CurvePoint,
+    few_label_figure,
+    few_label_finding,
+    training_curve_figure,
+)
 from bert.wordpiece import WordPiece
 from tutorial_kit.console import run_entry
 
