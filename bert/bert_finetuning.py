@@ -15,7 +15,7 @@ if __name__ == "__main__" and __spec__ is None:  # started as a file: import fro
     sys.path[0] = str(pathlib.Path(__file__).resolve().parents[1])
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -26,10 +26,11 @@ from bert.bert_heads import BertForSequenceClassification
 from bert.bert_model import BertModel
 from bert.finetuning_baselines import tfidf_baseline
 from bert.finetuning_config import FinetuneConfig, build_parser, config_from_argv
-from bert.finetuning_data import Encoded, encode_examples
+from bert.finetuning_data import Encoded, LabeledBatch, encode_examples
 from bert.finetuning_loop import Outcome, classification_loss, predictions, train_head
 from bert.finetuning_recipe import check_vocabulary, copy_encoder, from_scratch
 from bert.finetuning_tasks import TextTask, library_task, load_task
+from bert.masking import ALWAYS_MASK, mask_tokens
 from bert.open_model import open_pretrained
 from bert.saved_classifier import save_finetuned
 from bert.span_task import SpanTask, fine_tune_span, parameter_span_task
@@ -109,11 +110,33 @@ def fine_tune(
     outcome = train_head(
         model, splits["train"], classification_loss, config, wordpiece.pad_id, target,
         scratch=scratch, validate=lambda: accuracy("validation"),
+        change=hide_words(wordpiece, config) if config.hide else None,
     )  # fmt: skip
     return FinetuneResult(
         model, task.labels, accuracy("test"), accuracy("validation"), accuracy("train"), outcome,
         n_truncated, sum(map(len, splits.values())),
     )  # fmt: skip
+
+
+def hide_words(
+    wordpiece: WordPiece, config: FinetuneConfig
+) -> Callable[[LabeledBatch], LabeledBatch]:
+    """Returns what replaces some tokens of a minibatch by [MASK], other ones each time.
+
+    Pre-training has taught what [MASK] is, so an example with a few of them is one more example:
+    the classifier cannot hang on one word.
+    """
+    rng = torch.Generator().manual_seed(config.seed)
+
+    def hide(batch: LabeledBatch) -> LabeledBatch:
+        tokens, _ = mask_tokens(
+            batch.tokens, wordpiece.special_tokens.values(), wordpiece.word_starts, rng,
+            config.hide, replace=ALWAYS_MASK, vocab_size=wordpiece.vocab_size,
+            mask_id=wordpiece.special_tokens["[MASK]"],
+        )  # fmt: skip
+        return replace(batch, tokens=tokens)
+
+    return hide
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,7 @@ class FinetuneConfig:
     warmup: float = 0.1  # share of the updates until the peak
     weight_decay: float = 0.01  # decay of matrices
     dropout: float = 0.1  # in the encoder and before the head
+    hide: float = 0.0  # share of the tokens that become [MASK] in training, drawn anew each time
     clip: float = 1.0  # largest norm of the gradient; 0 means no clipping
     pooling: Literal["mean", "cls"] = "mean"  # what the head reads: all tokens' mean, or [CLS]
     freeze: int = 0  # layers from below that stay as they are, with the embeddings; -1 means all
@@ -59,7 +60,7 @@ class FinetuneConfig:
         check_not_negative(self, "labels", "epochs", "clip", "weight_decay", "threads")
         check_learning_rates(self, "lr", "scratch_lr", "head_lr", "layer_decay")
         check_shares(self, "warmup", "layer_decay")
-        check_shares_below_one(self, "dropout")
+        check_shares_below_one(self, "dropout", "hide")
         if self.max_len < 3:
             raise ValueError(
                 f"max_len={self.max_len} leaves no room for text between [CLS] and [SEP]. "

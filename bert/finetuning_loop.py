@@ -65,6 +65,7 @@ def train_head(
     *,
     scratch: bool = False,
     validate: Callable[[], float] | None = None,
+    change: Callable[[LabeledBatch], LabeledBatch] | None = None,
 ) -> Outcome:
     """Trains a head and the encoder below it; the model is left in evaluation mode.
 
@@ -77,6 +78,7 @@ def train_head(
         device: where the model is.
         scratch: the encoder has read nothing.
         validate: with ``select="best"``: returns the score to choose the epoch by.
+        change: what is done to each minibatch before the model reads it, such as hiding words.
 
     Raises:
         ValueError: the loss is no longer a number.
@@ -94,6 +96,7 @@ def train_head(
         started, losses = time.perf_counter(), []
         for batch in labeled_batches(examples, config.batch_size, pad_id, generator):
             set_learning_rates(optimizer, (outcome.updates + 1) / n_updates, config.warmup)
+            batch = change(batch) if change else batch
             with autocast(config.precision, device):
                 loss = loss_of(model, batch.to(device))
             loss.backward()

@@ -10,7 +10,7 @@ import torch
 
 from bert import bert_finetuning
 from bert.bert_config import BertConfig
-from bert.bert_finetuning import FinetuneResult, fine_tune, from_scratch, main
+from bert.bert_finetuning import FinetuneResult, fine_tune, from_scratch, hide_words, main
 from bert.bert_heads import BertForSequenceClassification, BertForSpan
 from bert.bert_model import BertModel
 from bert.docstring_labels import MarkedText, marked_texts, parameters
@@ -298,6 +298,21 @@ def test_the_best_epoch_is_chosen_by_validation_alone(
     other_test = replace(TASK, test=TASK.test[:1])
     again = fine_tune(bert, wordpiece, other_test, config, scratch=True, device="cpu")
     assert torch.equal(again.model.classifier.weight, result.model.classifier.weight)
+
+
+def test_hidden_words_are_drawn_anew_and_marks_stay(wordpiece: WordPiece) -> None:
+    encoded, _ = encode_examples(wordpiece, TASK.train, TASK.labels, 24)
+    [batch] = labeled_batches(encoded, len(encoded), wordpiece.pad_id)
+    hide = hide_words(wordpiece, replace(CONFIG, hide=0.3))
+    first, second = hide(batch).tokens, hide(batch).tokens
+    mask_id = wordpiece.special_tokens["[MASK]"]
+    special = torch.isin(batch.tokens, torch.tensor(list(wordpiece.special_tokens.values())))
+    assert not torch.equal(first, second)
+    for tokens in (first, second):
+        hidden = tokens != batch.tokens
+        assert (tokens[hidden] == mask_id).all() and not (hidden & special).any()
+        n_words = int((~special).sum())
+        assert abs(int(hidden.sum()) - 0.3 * n_words) < 4 * (0.3 * 0.7 * n_words) ** 0.5
 
 
 def test_a_foreign_vocabulary_is_refused(bert: BertModel) -> None:

@@ -192,6 +192,25 @@ def test_what_all_rows_of_a_table_share_stands_below_it(project: Path) -> None:
     )
 
 
+def test_a_grid_has_a_row_for_each_variant_and_a_column_for_each_measure(project: Path) -> None:
+    folder = project / "benchmarks" / "results"
+    notes = {"1000.a": "1000 labels: read", "50.a": "50 labels: read", "50.b": "50 labels: counted"}
+    for value, (name, note) in enumerate(notes.items(), 1):
+        fields = {"machine": {"cores": 2}, "commit": "abc", "command": "make", "note": note}
+        record("curve", Result(f"curve.{name}", float(value), "%", **fields), folder)
+    page = project / "page.md"
+    page.write_text("# T\n\n<!-- grid: curve.* -->\n<!-- /grid -->\n", encoding="utf-8")
+    assert docs_sync.main(["--root", str(project), "page.md"]) == 0
+    assert (
+        "|  | read | counted |\n| --- | --- | --- |\n"
+        "| 50 labels | 2.00 % | 3.00 % |\n| 1000 labels | 1.00 % |  |\n\n"
+        "Measured by `make`."
+    ) in page.read_text(encoding="utf-8")
+    record("curve", Result("curve.c", 1.0, "%", **{**fields, "note": "no halves"}), folder)
+    problems = docs_sync.synchronize(project, write=False).problems
+    assert any("a grid needs 'ROW: COLUMN'" in problem.text for problem in problems)
+
+
 PLANTED = {
     "wrong number": ("-->1.2<", "-->1.9<", "is shown as '1.9', measured is '1.2'"),
     "wrong row of a table": ("| ≥ 1x |", "| ≥ 2x |", "table of adder.speed.* is out of date"),

@@ -9,6 +9,8 @@ marker                                      what stands between it and its closi
 ``<!-- value: NAME[@FIELD] [FORMAT] -->``   one number of benchmarks/results
 ``<!-- table: PATTERN ... -->``             a table of all results whose names match, and below
                                             it the command and the seeds that all rows share
+``<!-- grid: PATTERN ... -->``              the same where each note is "ROW: COLUMN": a row for
+                                            each variant, a column for each thing measured
 ==========================================  ====================================================
 
 Each is closed by ``<!-- /code -->``, ``<!-- /value -->`` and so on. FIELD is a field of
@@ -23,7 +25,7 @@ import dataclasses
 import fnmatch
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -33,7 +35,7 @@ from tutorial_kit.results import Result, format_goal, format_measured, format_nu
 
 _OPENING = re.compile(r"<!--\s*(/?\w+)(:?)\s*(.*?)\s*-->", re.DOTALL)
 _LANGUAGES = {".py": "python", ".json": "json", ".toml": "toml", ".sh": "bash", ".md": "markdown"}
-KINDS = ("code", "source", "value", "table")
+KINDS = ("code", "source", "value", "table", "grid")
 
 
 def fill_markers(
@@ -103,8 +105,10 @@ def _content(
     if kind == "value":
         new = value_text(words, results)
         return new, f"{words[0]} is shown as 'SHOWN', measured is '{new}'"
-    if kind == "table":
-        return f"\n\n{_table(words, results)}\n\n", f"the table of {name} is out of date"
+    if kind in ("table", "grid"):
+        chosen = _matching(words, results)
+        table = _table(chosen) if kind == "table" else _grid(chosen)
+        return f"\n\n{table}\n\n", f"the {kind} of {name} is out of date"
     path, symbol, option = (*words, "", "")[:3]
     if kind == "source":
         _, line = quote(root, path, symbol)
@@ -155,15 +159,19 @@ def _field(result: Result, field: str) -> Any:
     return len(value) if field == "seeds" else value
 
 
-def _table(patterns: list[str], results: Mapping[str, Result]) -> str:
-    """Returns a markdown table of the matching results; columns without content are left out."""
+def _matching(patterns: list[str], results: Mapping[str, Result]) -> list[Result]:
+    """Returns the results whose names match one of the patterns, each once."""
     chosen: dict[str, Result] = {}
     for pattern in patterns:
         matching = {name: results[name] for name in fnmatch.filter(results, pattern)}
         if not matching:
             raise MarkerError(f"no result matches {pattern!r}. Measure first, or correct the name.")
         chosen.update(matching)
-    rows = list(chosen.values())
+    return list(chosen.values())
+
+
+def _table(rows: list[Result]) -> str:
+    """Returns a markdown table, a row for each result; columns without content are left out."""
     columns = {
         "what": [result.note or f"`{result.name}`" for result in rows],
         "measured": [format_measured(result) for result in rows],
@@ -171,15 +179,49 @@ def _table(patterns: list[str], results: Mapping[str, Result]) -> str:
         "aim": [format_goal(result, result.aim) for result in rows],
         "command": [f"`{result.command}`" if result.command else "" for result in rows],
     }
+    below = _shared(rows)
+    if len(rows) > 1 and len(set(columns["command"])) == 1 and rows[0].command:
+        del columns["command"]
+    columns = {title: cells for title, cells in columns.items() if any(cells)}
+    return _markdown([list(columns), *zip(*columns.values(), strict=True)], below)
+
+
+def _grid(rows: list[Result]) -> str:
+    """Returns a markdown table with a row and a column for the two halves of each note."""
+    cells: dict[str, dict[str, str]] = {}
+    for result in rows:
+        label, colon, what = result.note.partition(": ")
+        if not colon:
+            raise MarkerError(
+                f"the note of {result.name} is {result.note!r}: a grid needs 'ROW: COLUMN'. "
+                "Use a table."
+            )
+        cells.setdefault(label, {})[what] = format_measured(result)
+    numbers = {label: re.match(r"[\d,]+", label) for label in cells}
+    if all(numbers.values()):  # results are stored by name: 1000 before 50
+        cells = dict(
+            sorted(cells.items(), key=lambda row: int(numbers[row[0]][0].replace(",", "")))  # type: ignore[index]
+        )
+    columns = list(dict.fromkeys(what for row in cells.values() for what in row))
+    lines = [["", *columns]]
+    lines += [[label, *(row.get(what, "") for what in columns)] for label, row in cells.items()]
+    return _markdown(lines, _shared(rows))
+
+
+def _shared(rows: list[Result]) -> str:
+    """Returns what is true of all rows of a table: their seeds and their command."""
     below = []
     seeds = {len(result.seeds) for result in rows}
     if len(seeds) == 1 and seeds != {0}:
         count = seeds.pop()
         below.append("One seed." if count == 1 else f"Mean ± spread over {count} seeds.")
-    if len(rows) > 1 and len(set(columns["command"])) == 1 and rows[0].command:
+    if len(rows) > 1 and len({result.command for result in rows}) == 1 and rows[0].command:
         below.append(f"Measured by `{rows[0].command}`.")
-        del columns["command"]
-    columns = {title: cells for title, cells in columns.items() if any(cells)}
-    lines = [list(columns), ["---"] * len(columns), *zip(*columns.values(), strict=True)]
-    table = [" | ".join(cell.replace("|", "\\|") for cell in line) for line in lines]
-    return "\n".join(f"| {line} |" for line in table) + ("\n\n" + " ".join(below) if below else "")
+    return " ".join(below)
+
+
+def _markdown(lines: Sequence[Sequence[str]], below: str) -> str:
+    """Returns a markdown table, the first line its header, and a sentence below it."""
+    whole = [lines[0], ["---"] * len(lines[0]), *lines[1:]]
+    table = [" | ".join(cell.replace("|", "\\|") for cell in line) for line in whole]
+    return "\n".join(f"| {line} |" for line in table) + (f"\n\n{below}" if below else "")
