@@ -93,7 +93,7 @@ PRESETS: dict[str, FinetuneConfig] = {
     # A few labels, the documented results.
     "standard": FinetuneConfig(),
     # All labels of a task; minutes on two cores.
-    "full": FinetuneConfig(labels=0, batch_size=32, max_len=64, select="best"),
+    "full": FinetuneConfig(labels=0, epochs=5, batch_size=32, lr=1e-3, hide=0.2, select="best"),
 }
 
 
