@@ -29,6 +29,7 @@ MEASURES = {
     "gpt.quick_start.seconds": "the quick start of gpt as the runner runs it",
     "transformer.quick_start.seconds": "the quick start of transformer as the runner runs it",
     "bert.quick_start.seconds": "the quick start of bert as the runner runs it",
+    "vit.quick_start.seconds": "the quick start of vit as the runner runs it",
 }
 RUNNER = str(PROJECT_ROOT / "run_all_tutorials.py")
 
@@ -57,6 +58,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "gpt.quick_start.seconds": partial(demo_seconds, "gpt"),
         "transformer.quick_start.seconds": partial(demo_seconds, "transformer"),
         "bert.quick_start.seconds": partial(demo_seconds, "bert"),
+        "vit.quick_start.seconds": partial(demo_seconds, "vit"),
     }
     goals = {"gpt.start.menu_seconds": (0.5, 0.2), "gpt.start.all_smoke_seconds": (10.0, 5.0)}
     for name, measure in measurements.items():

@@ -44,8 +44,9 @@ FAMILY_FILES = {
     "bert": ("README_bert_tutorial.md", "wordpiece.py", "bert_components.py", "bert_model.py")
     + ("bert_data.py", "bert_pretraining.py", "bert_finetuning.py", "bert_inference.py")
     + ("attention_visualization.py", "run_examples.py", "verify_structure.py"),
-    "vit": ("README_vit_tutorial.md", "patch_embedding.py", "vit_components.py", "vit_model.py")
-    + ("vit_trainer.py", "run_examples.py", "verify_vit_structure.py"),
+    "vit": ("README_vit_tutorial.md", "image_data.py", "patch_embedding.py", "vit_components.py")
+    + ("vit_model.py", "cnn_baseline.py", "vit_trainer.py", "vit_inference.py")
+    + ("attention_visualization.py", "run_examples.py", "verify_vit_structure.py"),
     "gpt": ("README_gpt_tutorial.md", "text_data.py", "gpt_components.py", "gpt_model.py")
     + ("train_gpt.py", "generation.py", "attention_visualization.py", "run_examples.py")
     + ("verify_structure.py",),
