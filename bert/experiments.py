@@ -16,16 +16,15 @@ from bert.finetuning_config import FinetuneConfig
 from bert.pretraining_config import RECIPES, PretrainConfig, apply_recipe
 from tutorial_kit.config import override
 
-STEPS, BATCH, WIDTH = 1000, 32, 128  # updates of a pre-training, sequences in each; D
+STEPS, BATCH, WIDTH = 1500, 32, 128  # updates of a pre-training, sequences in each; D
 BASELINE = replace(
     apply_recipe(PretrainConfig(), "mlm"),
-    model=BertConfig(max_len=32, d_model=WIDTH, n_heads=4, n_layers=2, d_ff=4 * WIDTH,
-                     dropout=0.0, norm="pre", initial_std=round(WIDTH**-0.5, 3),
-                     first_positions="sine"),
-    wordpiece_tokens=2000, lr=3e-3, batch_size=BATCH, max_steps=STEPS, eval_every=STEPS,
-    eval_sequences=0, checkpoint_every=STEPS,
+    model=BertConfig(max_len=32, d_model=WIDTH, n_heads=4, n_layers=2, d_ff=4 * WIDTH, dropout=0.0,
+                     norm="pre", initial_std=0.12, first_positions="sine"),
+    wordpiece_tokens=2000, mask_rate=0.5, lr=3e-3, batch_size=BATCH, max_steps=STEPS,
+    eval_every=STEPS, eval_sequences=0, checkpoint_every=STEPS,
 )  # fmt: skip
-FINETUNING = FinetuneConfig(labels=200, updates=240, max_len=32)
+FINETUNING = FinetuneConfig(labels=200, updates=240, max_len=32, lr=2e-3)  # it knows little yet
 SMOKE_PRETRAINING = {
     "dataset": "documentation-small", "wordpiece_tokens": 600, "batch_size": 4, "max_steps": 2,
     "eval_every": 2, "eval_sequences": 8, "checkpoint_every": 2, "d_model": 32, "n_heads": 2,
@@ -64,6 +63,11 @@ def _steps(count: int, **settings: Any) -> Variant:
     return _pretrained(max_steps=count, eval_every=count, checkpoint_every=count, **settings)
 
 
+def _std(width: int) -> float:
+    """Returns initial weights that keep a product of this width as large as the baseline's."""
+    return round(BASELINE.model.initial_std * (WIDTH / width) ** 0.5, 3)
+
+
 EXPERIMENTS = {
     "recipe": Experiment(
         "The paper's recipe or the later one, for half a minute?",
@@ -100,7 +104,7 @@ EXPERIMENTS = {
         "How large a model, at the same number of steps?",
         {
             f"{layers} x {width}": _pretrained(
-                n_layers=layers, d_model=width, d_ff=4 * width, initial_std=round(width**-0.5, 3)
+                n_layers=layers, d_model=width, d_ff=4 * width, initial_std=_std(width)
             )
             for layers, width in ((2, 64), (2, 128), (4, 128), (2, 256))
         },

@@ -119,17 +119,20 @@ def few_label_figure(
 
 
 def few_label_finding(points: Sequence[CurvePoint], subject: str = PRETRAINED) -> str:
-    """Says by how much the pre-trained model leads with few labels, and where it does not lead.
+    """Says by how much the pre-trained model leads with few labels, and where another one leads.
+
+    A lead counts where it is larger than both standard deviations over the seeds.
 
     Args:
         points: as in `few_label_figure`.
         subject: the contestant that the sentence is about; the best one if it is not there.
     """
     table: dict[str, dict[int, float]] = {}
+    spreads: dict[tuple[str, int], float] = {}
     for point in points:
-        table.setdefault(point.contestant, {})[point.n_labels] = 100 * float(
-            np.mean(point.accuracies)
-        )
+        mean = 100 * float(np.mean(point.accuracies))
+        table.setdefault(point.contestant, {})[point.n_labels] = mean
+        spreads[point.contestant, point.n_labels] = 100 * _deviation(point.accuracies)
     if subject not in table:
         subject = max(table, key=lambda name: max(table[name].values()))
     own = table.pop(subject)
@@ -146,7 +149,7 @@ def few_label_finding(points: Sequence[CurvePoint], subject: str = PRETRAINED) -
         f"with {n:,} labels {name} leads by {row[n] - own[n]:.1f}"
         for name, row in table.items()
         for n in sorted(row)
-        if n != fewest and n in own and row[n] > own[n]
+        if n != fewest and n in own and row[n] - own[n] > max(spreads[subject, n], spreads[name, n])
     ]
     return "; ".join([sentence, *losses])
 
