@@ -25,6 +25,7 @@ from vit.vit_components import (
     FeedForward,
     SelfAttention,
     attend_fused,
+    attend_lean,
     attend_written_out,
 )
 from vit.vit_config import POSITIONS, Positions, ViTConfig
@@ -50,6 +51,33 @@ def test_fused_and_written_out_attention_agree() -> None:
     mixed, weights = attend_written_out(q, k, v)
     assert (mixed - attend_fused(q, k, v)).abs().max() < 1e-12
     assert (weights.sum(-1) - 1).abs().max() < 1e-12
+
+
+@pytest.mark.parametrize("tokens", [6, 30])
+def test_lean_attention_has_the_vectors_and_gradients_of_the_written_out(tokens: int) -> None:
+    """With weights that are kept (fewer than K = 8), and with weights that are made again."""
+    given = torch.randn(3, B, 4, tokens, 8, dtype=torch.float64)
+    results = []
+    for attend in (attend_lean, lambda q, k, v: attend_written_out(q, k, v)[0]):
+        q, k, v = (part.clone().requires_grad_() for part in given)
+        mixed = attend(q, k, v)
+        results.append((mixed, *torch.autograd.grad(mixed.square().sum(), [q, k, v])))
+    for a, b in zip(*results, strict=True):
+        assert torch.equal(a, b)
+
+
+def test_lean_attention_keeps_no_weights() -> None:
+    q, k, v = (torch.randn(2, 2, 30, 8, requires_grad=True) for _ in range(3))
+    shapes: list[torch.Size] = []
+    with torch.autograd.graph.saved_tensors_hooks(
+        lambda kept: shapes.append(kept.shape) or kept,  # type: ignore[func-returns-value]
+        lambda kept: kept,
+    ):
+        attend_written_out(q, k, v)
+        written_out, shapes = shapes, []
+        attend_lean(q, k, v)
+    assert any(shape[-2:] == (30, 30) for shape in written_out)
+    assert not any(shape[-2:] == (30, 30) for shape in shapes)
 
 
 def test_attention_equals_torchs() -> None:

@@ -15,8 +15,10 @@ from __future__ import annotations
 import math
 from typing import cast
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from tutorial_kit.dropout import Dropout
 from vit.position_encodings import RotaryPositions2D
@@ -35,12 +37,23 @@ def attend_written_out(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]
     Returns:
         The output, (B, H, Q, K), and the weights, (B, H, Q, T), whose rows sum to 1.
     """
-    scale = 1.0 / math.sqrt(q.shape[-1])
-    scaled = q * scale  # (B, H, Q, K)
-    with made_again(scaled, lambda: q * scale):
-        scores = scaled @ k.mT  # (B, H, Q, T)
+    scores = (q * (1.0 / math.sqrt(q.shape[-1]))) @ k.mT  # (B, H, Q, T)
     weights = scores.softmax(dim=-1)  # (B, H, Q, T)
     return weights @ v, weights
+
+
+def attend_lean(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """The same, (B, H, Q, K), without keeping more for the backward pass than it was given.
+
+    A query of K numbers has T weights. Where these are more, they are computed a second time in
+    the backward pass, which costs a small product and a softmax.
+    """
+    if not torch.is_grad_enabled() or k.shape[2] <= k.shape[3]:
+        return attend_written_out(q, k, v)[0]
+    mixed, _ = checkpoint(
+        attend_written_out, q, k, v, use_reentrant=False, preserve_rng_state=False
+    )
+    return cast(Tensor, mixed)
 
 
 def attend_fused(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -95,12 +108,14 @@ class SelfAttention(nn.Module):
         if rotary is not None:  # a class token, which stands first, is not turned
             q, k = q if first_only else rotary.rotate(q), rotary.rotate(k)
         weights = None
-        if need_weights or written_out_is_faster(k):
+        if need_weights:
             mixed, weights = attend_written_out(q, k, v)
+        elif written_out_is_faster(k):
+            mixed = attend_lean(q, k, v)  # (B, H, Q, K)
         else:
             mixed = attend_fused(q, k, v)  # (B, H, Q, K)
         mixed = self.output(mixed.transpose(1, 2).flatten(2))  # (B, Q, D)
-        return mixed, weights if need_weights else None
+        return mixed, weights
 
     def _heads(self, x: Tensor, parts: int) -> tuple[Tensor, ...]:
         """Splits (B, T, parts D) into ``parts`` tensors of (B, H, T, K), in one copy."""

@@ -134,7 +134,7 @@ def check_images(images: Tensor, channels: int, image_size: int) -> None:
     if images.shape[1] != channels:
         raise ValueError(
             f"the images have {images.shape[1]} channels and the model reads {channels} (1 is "
-            "grey, 3 is color). Convert the images, or train a model for them."
+            "gray, 3 is color). Convert the images, or train a model for them."
         )
     if images.shape[2:] != (image_size, image_size):
         raise ValueError(
