@@ -106,17 +106,14 @@ EXPERIMENTS = {
             f"{layers} x {width}": _pretrained(
                 n_layers=layers, d_model=width, d_ff=4 * width, initial_std=_std(width)
             )
-            for layers, width in ((2, 64), (2, 128), (4, 128), (2, 256))
+            for layers, width in ((2, 64), (2, 128), (4, 128))
         },
     ),
     "length": Experiment(
         "How long a pre-training?",
         {
             "from scratch": Variant(None),
-            **{
-                f"{count} steps": _steps(count)
-                for count in (STEPS // 4, STEPS // 2, STEPS, 2 * STEPS)
-            },
+            **{f"{count} steps": _steps(count) for count in (STEPS // 5, STEPS // 2, STEPS)},
         },
         axis="steps of pre-training",
     ),

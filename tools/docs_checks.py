@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
 from urllib.parse import unquote
 
+from tools.docs_fill import KINDS
 from tools.docs_page import Heading, Page, Problem
 from tools.docs_quote import MarkerError, find_symbol
 
@@ -45,7 +46,7 @@ _REFERENCE = re.compile(r"^( {0,3})\[[^\]^]+\]:\s*<?(\S+?)>?(?:\s|$)", re.MULTIL
 _FIGURE = re.compile(
     r"<!--\s*figure:\s*(\S+)\s+(\S+)\s*-->\s*?\n?[ \t]*(?:<p[^>]*>\s*)?(!\[|<img|\[!\[)?"
 )
-_GENERATED = re.compile(r"<!--\s*(value|table|code|source):.*?<!--\s*/\1\s*-->", re.DOTALL)
+_GENERATED = re.compile(rf"<!--\s*({'|'.join(KINDS)}):.*?<!--\s*/\1\s*-->", re.DOTALL)
 
 
 def check_blocks(page: Page) -> Iterator[Problem]:
