@@ -11,13 +11,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmarks import vit_inference, vit_minute, vit_quality, vit_training
+from benchmarks import vit_inference, vit_minute, vit_quality, vit_resized, vit_training
 from benchmarks.side_processes import Memory, Race, race
 from benchmarks.vit_peers import PEER, ROWS, SHAPE, SIDES, TUNED, peer_config, random_batches
 from tutorial_kit.results import Result
 from vit import quick_start
 from vit.image_data import load_image_data
 from vit.pretrained import load_pretrained
+from vit.saved_model import load_run
 from vit.train_config import PRESETS, TrainConfig
 from vit.vit_model import ViT
 
@@ -150,8 +151,8 @@ def test_the_table_of_runs_is_that_of_the_goals() -> None:
     assert goals["vit_5"] == (89.0, 92.0) and goals["vit_15"] == (91.0, 93.5)
     assert goals["plain_15"] == (87.0, 90.0) and goals["vit_long"] == (92.0, 94.0)
     assert goals["cnn_15"] == (None, 94.0)
-    assert vit_quality.LOSS_GOAL == (3.0, 1.0) and vit_quality.SCALE == 1.5
-    assert vit_quality.RUNS["vit_long"].minutes <= 60 and len(vit_quality.RESIZED_SEEDS) >= 3
+    assert vit_resized.SCALE == 1.5 and len(vit_resized.SEEDS) >= 3
+    assert vit_quality.RUNS["vit_long"].minutes <= 60
     for name, run in vit_quality.RUNS.items():
         config = vit_quality.fashion_config(run, 7)
         assert (config.seed, config.budget_minutes) == (7, run.minutes)
@@ -204,7 +205,7 @@ def test_a_stopped_training_goes_on_where_it_stopped(
 
 
 def weights(folder: Path) -> list[Tensor]:
-    return list(vit_quality.load_run(folder)[0].state_dict().values())
+    return list(load_run(folder)[0].state_dict().values())
 
 
 def test_fashion_results_carry_goal_and_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,20 +216,55 @@ def test_fashion_results_carry_goal_and_time(monkeypatch: pytest.MonkeyPatch) ->
         return Path(name), {"accuracy": 90.0 + 2 * config.seed, "seconds": 300.0}
 
     monkeypatch.setattr(vit_quality, "learn", learned)
-    (row,) = vit_quality.measure_fashion("vit_5", (0, 1))
+    row = vit_quality.measure("vit_5", (0, 1))
     assert (row.value, row.at_least, row.aim, row.seconds) == (91.0, 89.0, 92.0, 600.0)
     assert row.spread == pytest.approx(2**0.5) and row.preset == "standard"
     assert [config.seed for config in seen] == [0, 1]
-    (single,) = vit_quality.measure_fashion("vit_5", (0,))
-    assert single.spread is None
+    assert vit_quality.measure("vit_5", (0,)).spread is None
+
+
+def test_one_training_can_be_measured_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    recorded: dict[str, list[Result]] = {}
+
+    def keep(stem: str, rows: list[Result]) -> list[Result]:
+        recorded[stem] = rows
+        return rows
+
+    monkeypatch.setattr(vit_quality, "record", keep)
+    monkeypatch.setattr(vit_quality, "prepare", lambda threads: {"cores": 2})
+    monkeypatch.setattr(vit_quality, "fashion_config", lambda run, seed: SMOKE)
+    (row,) = vit_quality.main(["--only", "vit.fashion.cnn_15"])
+    assert recorded == {"vit_quality": [row]} and row.name == "vit.fashion.cnn_15"
+    assert row.note and row.machine == {"cores": 2} and row.aim == 94.0
 
 
 def test_pictures_grow_smoothly_and_at_their_own_size_stay_what_they_are() -> None:
-    images = load_image_data("digits-small").test.images
-    assert torch.equal(vit_quality.enlarged(images, images.shape[-1]), images.float())
-    larger = vit_quality.enlarged(images, 12)
-    assert larger.shape[2:] == (12, 12) and 0 <= float(larger.min()) <= float(larger.max()) <= 1
-    assert float(larger.mean()) == pytest.approx(float(images.mean()), abs=0.02)
+    data = load_image_data("digits-small")
+    images = data.test.images
+    assert torch.equal(vit_resized.enlarged(data, 8).test.images, images.float())
+    larger = vit_resized.enlarged(data, 12)
+    assert larger.image_size == 12 and torch.equal(larger.mean, data.mean)
+    found = larger.test.images
+    assert found.shape[2:] == (12, 12) and 0 <= float(found.min()) <= float(found.max()) <= 1
+    assert float(found.mean()) == pytest.approx(float(images.mean()), abs=0.02)
+
+
+def test_a_few_steps_at_the_new_size_teach_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vit_resized, "TUNING_LR", 1e-2)
+    data = vit_resized.enlarged(load_image_data("digits-small"), 12)
+    torch.manual_seed(0)
+    shape = replace(SMOKE.model, image_size=8, d_model=32, d_ff=64)
+    model = ViT(shape).resized(12)
+    config = replace(SMOKE, batch_size=32)
+    batch = vit_resized.ImageSampler(data, config.augmentation, 64, 1).next_batch()
+
+    def loss() -> float:
+        with torch.no_grad():
+            return float(batch.loss(model(batch.images), 0.0))
+
+    before = loss()
+    vit_resized.fine_tune(model, data, config, steps=60)
+    assert loss() < before - 0.1 and not model.training
 
 
 def test_larger_pictures_are_read_with_interpolated_positions(
@@ -242,30 +278,17 @@ def test_larger_pictures_are_read_with_interpolated_positions(
         return resized(model, size)
 
     monkeypatch.setattr(ViT, "resized", keep)
-    loss, accuracy, original = vit_quality.measure_resized(SMOKE, seeds=(0, 1))
-    assert sizes == [12, 12]
-    assert loss.value == pytest.approx(original.value - accuracy.value)
-    assert (loss.better, loss.at_least, loss.aim) == ("lower", 3.0, 1.0)
-    assert loss.seeds == (0, 1) and loss.spread is not None
-
-
-@pytest.mark.parametrize("only", ["vit.fashion.cnn_15", "vit.resized.accuracy"])
-def test_one_part_can_be_measured_alone(only: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    recorded: dict[str, list[Result]] = {}
-
-    def keep(stem: str, rows: list[Result]) -> list[Result]:
-        recorded[stem] = rows
-        return rows
-
-    monkeypatch.setattr(vit_quality, "record", keep)
-    monkeypatch.setattr(vit_quality, "prepare", lambda threads: {"cores": 2})
-    small = replace(SMOKE, threads=1)
-    monkeypatch.setattr(vit_quality, "fashion_config", lambda run, seed: small)
-    monkeypatch.setattr(vit_quality, "RESIZED", small)
-    rows = vit_quality.main(["--only", only])
-    assert rows == recorded["vit_quality"] and only in {row.name for row in rows}
-    assert len(rows) == (1 if ".fashion." in only else 3)
-    assert all(row.note and row.machine == {"cores": 2} for row in rows)
+    monkeypatch.setattr(vit_resized, "TUNING_STEPS", 2)
+    rows = vit_resized.measure(SMOKE, seeds=(0, 1))
+    assert sizes == [12, 12] and {row.name for row in rows} == set(vit_resized.MEASURES)
+    found = {row.name.removeprefix("vit.resized."): row for row in rows}
+    for kind in ("", "tuned_"):
+        loss, accuracy = found[f"{kind}loss"], found[f"{kind}accuracy"]
+        assert loss.value == pytest.approx(found["original_accuracy"].value - accuracy.value)
+        assert (loss.better, loss.at_least, loss.aim) == ("lower", 3.0, 1.0)
+        assert loss.seeds == (0, 1) and loss.spread is not None and accuracy.at_least is None
+    again = vit_resized.measure(SMOKE, seeds=(0, 1))  # trained already; fine-tuned bit for bit
+    assert [row.value for row in again] == [row.value for row in rows]
 
 
 def test_the_quick_start_is_told_once_for_each_seed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -291,7 +314,7 @@ def test_the_quick_start_is_told_once_for_each_seed(monkeypatch: pytest.MonkeyPa
 
 
 def test_names_say_what_is_measured() -> None:
-    for module in (vit_training, vit_inference, vit_quality, vit_minute):
+    for module in (vit_training, vit_inference, vit_quality, vit_resized, vit_minute):
         for name, meaning in module.MEASURES.items():
             assert re.fullmatch(r"vit\.[a-z0-9_]+\.[a-z0-9_]+", name) and meaning
             assert module.build_parser().parse_args(["--only", name]).only == name
