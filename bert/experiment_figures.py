@@ -53,7 +53,7 @@ def dots_figure(question: str, rows: Sequence[Row]) -> Figure:
         label(axes, "", name)
         if axes is not all_axes[0]:
             axes.set_yticklabels([])
-    headline(figure, f"{question} {_finding(highest, learned if len(panels) > 1 else None)}")
+    headline(figure, f"{question} {_finding(rows, rows if len(panels) > 1 else ())}")
     return figure
 
 
@@ -80,8 +80,7 @@ def curve_figure(question: str, rows: Sequence[Row], x: str) -> Figure:
         left.axhline(row.accuracy, color=color, linestyle="--", linewidth=1.2)
         left.annotate(row.label, (1.0, row.accuracy), xycoords=("axes fraction", "data"),
                       ha="right", va="bottom", fontsize=8, color=FAINT)  # fmt: skip
-    highest, learned = max(rows, key=_accuracy), max(scored, key=_gain)
-    headline(figure, f"{question} {_finding(highest, learned)}")
+    headline(figure, f"{question} {_finding(rows, scored)}")
     return figure
 
 
@@ -93,11 +92,34 @@ def _gain(row: Row) -> float:
     return float("-inf") if row.gain is None else row.gain
 
 
-def _finding(highest: Row, learned: Row | None) -> str:
-    """Says which rows are best."""
-    text = (
-        f"Most accurate: {highest.label}, {highest.accuracy:.1f} ± {highest.accuracy_spread:.1f} %"
-    )
-    if learned is None or learned.gain is None:
-        return text
-    return f"{text}; largest gain: {learned.label}, {learned.gain:.3f} ± {learned.gain_spread:.3f}"
+def _finding(rows: Sequence[Row], scored: Sequence[Row]) -> str:
+    """Says which rows are best, as far as the spread over the seeds allows to say it.
+
+    Args:
+        rows: whose accuracies are compared.
+        scored: whose gains are compared; none leaves the gains out.
+    """
+    accuracies = [(row.accuracy, row.accuracy_spread, row.label) for row in rows]
+    text = f"Most accurate: {_lead(accuracies, '{:.1f} ± {:.1f} %')}"
+    gains = [(row.gain, row.gain_spread, row.label) for row in scored if row.gain is not None]
+    return f"{text}; largest gain: {_lead(gains, '{:.2f} ± {:.2f} nats')}" if gains else text
+
+
+def _lead(rows: Sequence[tuple[float, float, str]], form: str) -> str:
+    """Names the row with the largest value, and those that may be as good.
+
+    Args:
+        rows: (mean, spread, label) each.
+        form: how mean and spread are written.
+
+    >>> _lead([(3.0, 0.1, "a"), (2.0, 0.1, "b")], "{:.0f} ± {:.1f}")
+    'a, 3 ± 0.1'
+    >>> _lead([(3.0, 0.1, "a"), (2.0, 2.0, "b")], "{:.0f} ± {:.1f}")
+    'none beyond the spread'
+    """
+    mean, spread, label_of_best = max(rows)
+    level = [name for m, s, name in rows if name != label_of_best and mean - m <= max(spread, s)]
+    if level and len(level) == len(rows) - 1:
+        return "none beyond the spread"
+    also = f" (level: {', '.join(level)})" if level else ""
+    return f"{label_of_best}, {form.format(mean, spread)}{also}"

@@ -136,8 +136,8 @@ EXPERIMENTS = {
     ),
 }
 MEASURED = {  # of each variant: what -> (unit, which direction is better, in words)
-    "accuracy": ("%", "higher", "test passages named rightly after 200 labels"),
-    "mlm_gain": ("nats", "higher", "held-out masked tokens, nats below the unigram entropy"),
+    "accuracy": ("%", "higher", "accuracy, 200 labels"),
+    "mlm_gain": ("nats", "higher", "MLM gain"),
 }
 RIVALS = {"length": (TFIDF,)}
 """Experiment -> rows that are no BERT at all."""

@@ -144,11 +144,13 @@ def title_of(figure: Any) -> str:
 
 
 def test_titles_name_the_best_rows() -> None:
-    best = "Most accurate: 40 %, 55.0 ± 2.0 %; largest gain: 20 %, 0.600 ± 0.100"
+    best = "Most accurate: 40 %, 55.0 ± 2.0 %; largest gain: none beyond the spread"
     assert title_of(dots_figure("Which?", ROWS)) == f"Which? {best}"
     rival = Row("TF-IDF", 60.0, 1.0, None, 0.0, 0.0, 0)
     title = title_of(curve_figure("Which?", [rival, *ROWS], "rate (%)"))
-    assert title.startswith("Which? Most accurate: TF-IDF, 60.0") and "largest gain: 20 %" in title
+    assert title.startswith("Which? Most accurate: TF-IDF, 60.0")
+    learned = [ROWS[0]._replace(gain=0.9), ROWS[1]]
+    assert "largest gain: 20 %, 0.90 ± 0.10 nats" in title_of(dots_figure("Which?", learned))
 
 
 def test_equal_gains_are_not_drawn() -> None:
