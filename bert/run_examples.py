@@ -16,6 +16,7 @@ if __name__ == "__main__" and __spec__ is None:  # started as a file: import fro
 import argparse
 import statistics
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 from matplotlib.figure import Figure
@@ -35,6 +36,7 @@ from bert.experiments import (
     place_of,
     variant_configs,
 )
+from bert.finetuning_config import PRESETS as FINETUNINGS
 from bert.quick_start import main as quick_start
 from bert.saved_model import load_run
 from bert.smoke_model import SENTENCES, untrained_model
@@ -156,13 +158,14 @@ def run_pictures(study: Study) -> list[Result]:
 
     The model is that of the preset "standard" if it has been trained, else the quick start's.
     """
+    seed, preset = study.seeds[0], "standard"
     if study.smoke:
         model, wordpiece = untrained_model()
         pairs = [wordpiece.pair(wordpiece.encode(text))[0] for text in SENTENCES]
     else:
-        run = run_folder(FAMILY, "standard")
+        run = run_folder(FAMILY, preset)
         if not (run / "checkpoints" / "best.pt").is_file():
-            run = run_folder(FAMILY, "quick_start_quick")
+            run, preset = run_folder(FAMILY, "quick_start_quick"), "quick"
         if not (run / "checkpoints" / "best.pt").is_file():
             quick_start([])
         model, wordpiece, config = load_run(run)
@@ -172,7 +175,9 @@ def run_pictures(study: Study) -> list[Result]:
     inside = look_inside(model, wordpiece, TEXT, SECOND)
     draw_all(model, wordpiece, inside, pairs, figures_folder())
     task = labeled_paragraphs(study.smoke)
-    after = variant_configs(Variant(), study.seeds[0], study.smoke)[1]
+    after = replace(FINETUNINGS[preset], seed=seed)
+    if study.smoke:
+        after = variant_configs(Variant(), seed, smoke=True)[1]
     tuned = fine_tune(model.bert, wordpiece, task, after).model
     path = figures_folder() / "sentence_map.png"
     examples = spread_out(task.test, MAP_SENTENCES)

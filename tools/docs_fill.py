@@ -197,15 +197,21 @@ def _grid(rows: list[Result]) -> str:
                 "Use a table."
             )
         cells.setdefault(label, {})[what] = format_measured(result)
-    numbers = {label: re.match(r"[\d,]+", label) for label in cells}
-    if all(numbers.values()):  # results are stored by name: 1000 before 50
-        cells = dict(
-            sorted(cells.items(), key=lambda row: int(numbers[row[0]][0].replace(",", "")))  # type: ignore[index]
-        )
+    cells = dict(sorted(cells.items(), key=lambda row: _natural(row[0])))
     columns = list(dict.fromkeys(what for row in cells.values() for what in row))
     lines = [["", *columns]]
     lines += [[label, *(row.get(what, "") for what in columns)] for label, row in cells.items()]
     return _markdown(lines, _shared(rows))
+
+
+def _natural(label: str) -> tuple[bool, list[int]]:
+    """Sorts labels that begin with a number by their numbers, before all others.
+
+    >>> sorted(["TF-IDF", "1,000 steps", "50 steps", "2 x 128", "2 x 64"], key=_natural)
+    ['2 x 64', '2 x 128', '50 steps', '1,000 steps', 'TF-IDF']
+    """
+    numbered = label[:1].isdigit()
+    return not numbered, list(map(int, re.findall(r"\d+", label.replace(",", "")))) * numbered
 
 
 def _shared(rows: list[Result]) -> str:

@@ -101,7 +101,7 @@ _FASHION = override(
 )
 _DIGITS = override(
     TrainConfig(
-        dataset="digits", max_steps=600, lr=6e-3, shift=1, rotate=15.0, zoom=0.15, eval_every=100,
+        dataset="digits", max_steps=1000, lr=6e-3, shift=1, rotate=15.0, zoom=0.15, eval_every=100,
         checkpoint_every=300, ema=0.99,
     ),
     {**LAPTOP, "image_size": 8, "patch_size": 2, "d_model": 64, "n_layers": 4, "d_ff": 128,
