@@ -140,8 +140,8 @@ class _Reporter(RunReporter):
         count = sum(weight.numel() for weight in state.model.parameters())
         super().__init__(
             state, folder, config_to_dict(state.config), resume=resume, speaks=state.group.is_main,
-            headline=f"{count:,} parameters ({state.config.architecture}); training on "
-            f"{state.group.device}, {len(data.train.labels):,} pictures of {data.name}",
+            headline=f"{count:,} parameters; training on {state.group.device}: "
+            f"{state.config.architecture}, {len(data.train.labels):,} pictures of {data.name}",
         )  # fmt: skip
 
     def show_step(self, loss: float, factor: float) -> None:
