@@ -250,8 +250,9 @@ def test_contestants_are_compared_and_kept(text, monkeypatch):
     )  # fmt: skip
     monkeypatch.setitem(bert_quality.COMPARISONS, "toy", asked)
     monkeypatch.setattr(
-        bert_quality, "finetuning", lambda labels, seed: replace(QUICK, labels=labels, seed=seed)
-    )
+        bert_quality, "finetuning",
+        lambda task, labels, seed: replace(QUICK, labels=labels, seed=seed),
+    )  # fmt: skip
     rows = bert_quality.measure_comparison("toy", run, TOY, (0, 1))
     found = {row.name.removeprefix("bert.toy."): row for row in rows}
     assert {row.name for row in rows} == set(bert_quality.comparison_names("toy"))
@@ -278,6 +279,12 @@ def test_the_goals_of_the_tasks_are_the_documented_ones():
     assert library.above_tfidf == {50: (10.0, 20.0), 200: (6.0, 15.0), 1000: (0.0, 3.0)}
     assert sst2.accuracy == {0: (80.0, 84.0)} and sst2.above_scratch[500] == (None, 5.0)
     assert len(bert_quality.SEEDS) >= 3
+
+
+def test_few_labels_are_learned_at_the_rate_of_their_task():
+    rates = {task: bert_quality.finetuning(task, 500, 0).lr for task in ("library", "sst2")}
+    assert rates["library"] != rates["sst2"] == bert_quality.COMPARISONS["sst2"].few["lr"]
+    assert bert_quality.finetuning("sst2", bert_quality.ALL, 7).select == "best"
 
 
 def test_one_part_can_be_measured_alone(text, monkeypatch):
