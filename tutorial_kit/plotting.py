@@ -120,16 +120,21 @@ def label(axis: Axes, finding: str, x: str = "", y: str = "") -> None:
         y: the same for the vertical axis.
     """
     inches = axis.bbox.width / axis.figure.dpi
-    title = "\n".join(textwrap.wrap(drawable(finding), max(24, round(17.0 * inches))))
-    axis.set_title(title, loc="left", fontsize=10, color=INK)
+    axis.set_title(_wrapped(finding, 17.0 * inches), loc="left", fontsize=10, color=INK)
     axis.set_xlabel(drawable(x))
     axis.set_ylabel(drawable(y))
 
 
 def headline(figure: Figure, finding: str) -> None:
     """Puts a finding over a figure of several axes; `label` is for one."""
-    title = textwrap.wrap(drawable(finding), max(24, round(12.0 * figure.get_figwidth())))
-    figure.suptitle("\n".join(title), x=0.01, ha="left", fontsize=10, color=INK)
+    title = _wrapped(finding, 12.0 * figure.get_figwidth())
+    figure.suptitle(title, x=0.01, ha="left", fontsize=10, color=INK)
+
+
+def _wrapped(finding: str, characters: float) -> str:
+    """Breaks a title into lines of so many characters, between words and not at their hyphens."""
+    lines = textwrap.wrap(drawable(finding), max(24, round(characters)), break_on_hyphens=False)
+    return "\n".join(lines)
 
 
 def share_bar(figure: Figure, image: Any, axes: Any, name: str) -> None:
