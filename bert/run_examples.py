@@ -175,9 +175,8 @@ def run_pictures(study: Study) -> list[Result]:
     inside = look_inside(model, wordpiece, TEXT, SECOND)
     draw_all(model, wordpiece, inside, pairs, figures_folder())
     task = labeled_paragraphs(study.smoke)
-    after = replace(FINETUNINGS[preset], seed=seed)
-    if study.smoke:
-        after = variant_configs(Variant(), seed, smoke=True)[1]
+    smoke_settings = variant_configs(Variant(), seed, smoke=True)[1]
+    after = smoke_settings if study.smoke else replace(FINETUNINGS[preset], seed=seed)
     tuned = fine_tune(model.bert, wordpiece, task, after).model
     path = figures_folder() / "sentence_map.png"
     examples = spread_out(task.test, MAP_SENTENCES)
