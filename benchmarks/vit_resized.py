@@ -44,7 +44,7 @@ PRESET, SEEDS = "quick", (0, 1, 2)
 CONFIG = PRESETS[PRESET]
 SCALE = 1.5  # of the pictures' side
 LOSS_GOAL = (3.0, 1.0)  # points: at most, aim
-TUNING_STEPS, TUNING_LR = 100, 1e-3  # a sixth of the training's steps, AdamW
+TUNING_STEPS, TUNING_LR = 100, 1e-3  # a tenth of the training's steps, AdamW
 NEW_BATCHES = 1_000_000  # added to the seed of the minibatches: others than those of the training
 
 

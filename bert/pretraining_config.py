@@ -130,7 +130,7 @@ PRESETS: dict[str, PretrainConfig] = {
         eval_sequences=16,
         checkpoint_every=4,
     ),
-    # 40 seconds of training on two cores, 1.2 nats below the unigram entropy; quick_start.py.
+    # 40 seconds of training on two cores, 1.4 nats below the unigram entropy; quick_start.py.
     "quick": _preset(
         "mlm",
         {"max_len": 32, "n_layers": 2, "initial_std": 0.12},
