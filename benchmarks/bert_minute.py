@@ -8,14 +8,13 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
+from benchmarks.seed_measures import over_seeds, print_and_record
 from benchmarks.timing import prepare
 from bert import quick_start
 from tutorial_kit.console import OneLineParser, run_entry
-from tutorial_kit.experiments import mean_and_spread
-from tutorial_kit.results import Result, format_measured, record
+from tutorial_kit.results import Result
 from tutorial_kit.texts import Texts
 
 MEASURES = {
@@ -45,17 +44,13 @@ def measure(seeds: Sequence[int], preset: str = PRESET) -> list[Result]:
         ("mlm_below_unigram", [one.unigram - one.mlm_loss for one in told], "nats", "higher"),
         ("pretraining_seconds", [one.pretraining_seconds for one in told], "s", "lower"),
     ]  # fmt: skip
-    results = []
-    for key, values, unit, better in rows:
-        name, (mean, spread) = f"bert.quick_start.{key}", mean_and_spread(values)
-        results.append(
-            Result(
-                name, mean, unit, better=better, seeds=tuple(seeds), preset=preset,
-                spread=spread if len(values) > 1 else None, seconds=time.perf_counter() - started,
-                command=f"python -m benchmarks {name}", note=MEASURES[name],
-            )
-        )  # fmt: skip
-    return results
+    return [
+        over_seeds(
+            f"bert.quick_start.{key}", values, unit, seeds=seeds, preset=preset, better=better,
+            note=MEASURES[f"bert.quick_start.{key}"], seconds=time.perf_counter() - started,
+        )
+        for key, values, unit, better in rows
+    ]  # fmt: skip
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -72,10 +67,7 @@ def main(argv: Sequence[str] | None = None) -> list[Result]:
     """Tells, compares, records."""
     args = build_parser().parse_args(argv)
     machine = prepare()
-    results = [replace(row, machine=machine) for row in measure(args.seeds)]
-    for row in results:
-        print(f"{row.name}: {format_measured(row)}")
-    return record("bert_quality", results)
+    return print_and_record("bert_quality", measure(args.seeds), machine)
 
 
 if __name__ == "__main__":

@@ -7,18 +7,18 @@ windows that the GPT reads in its minute.
 from __future__ import annotations
 
 import argparse
-import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 
+from benchmarks.seed_measures import NO_GOAL, Goal, over_seeds, print_and_record
 from benchmarks.timing import prepare
 from gpt.quick_start import measure_baselines, text_read
 from gpt.text_data import load_text_data
 from gpt.train_config import PRESETS
 from gpt.train_gpt import train
 from tutorial_kit.console import OneLineParser, run_entry
-from tutorial_kit.results import Result, format_measured, record
+from tutorial_kit.results import Result
 from tutorial_kit.training import run_folder
 
 MEASURES = {
@@ -29,7 +29,6 @@ MEASURES = {
     "gpt.quick_start.below_ngram": "quick start below the best n-gram model of all training text",
     "gpt.quick_start.below_ngram_same_text": "quick start below the best n-gram of the same text",
 }
-COMMAND = "python -m benchmarks gpt.quick_start.bits_per_byte"
 PRESET = "quick"
 
 
@@ -59,26 +58,23 @@ def main(argv: Sequence[str] | None = None) -> list[Result]:
         seconds.append(result.seconds)
     below_all = [100 * (1 - value / all_text) for value in bits]
     below_same = [100 * (1 - value / rival) for value, rival in zip(bits, same_text, strict=True)]
-    rows: list[tuple[str, list[float], str, str, float | None, float | None]] = [
-        ("bits_per_byte", bits, "bits per byte", "lower", None, None),
-        ("training_seconds", seconds, "s", "lower", None, None),
-        ("ngram_bits_per_byte", [all_text], "bits per byte", "lower", None, None),
-        ("ngram_same_text", same_text, "bits per byte", "lower", None, None),
-        ("below_ngram", below_all, "%", "higher", 0.0, 20.0),
-        ("below_ngram_same_text", below_same, "%", "higher", None, None),
+    rows: list[tuple[str, list[float], str, str, Goal]] = [
+        ("bits_per_byte", bits, "bits per byte", "lower", NO_GOAL),
+        ("training_seconds", seconds, "s", "lower", NO_GOAL),
+        ("ngram_bits_per_byte", [all_text], "bits per byte", "lower", NO_GOAL),
+        ("ngram_same_text", same_text, "bits per byte", "lower", NO_GOAL),
+        ("below_ngram", below_all, "%", "higher", (0.0, 20.0)),
+        ("below_ngram_same_text", below_same, "%", "higher", NO_GOAL),
     ]
     results = [
-        Result(
-            f"gpt.quick_start.{name}", statistics.mean(values), unit, at_least, aim, better,
-            tuple(args.seeds), statistics.stdev(values) if len(values) > 1 else None,
-            time.perf_counter() - started, machine, preset=PRESET, command=COMMAND,
-            note=MEASURES[f"gpt.quick_start.{name}"],
+        over_seeds(
+            f"gpt.quick_start.{name}", values, unit, goal, seeds=args.seeds, better=better,
+            preset=PRESET, note=MEASURES[f"gpt.quick_start.{name}"],
+            seconds=time.perf_counter() - started,
         )
-        for name, values, unit, better, at_least, aim in rows
+        for name, values, unit, better, goal in rows
     ]  # fmt: skip
-    for row in results:
-        print(f"{row.name}: {format_measured(row)}")
-    return record("gpt", results)
+    return print_and_record("gpt", results, machine)
 
 
 if __name__ == "__main__":

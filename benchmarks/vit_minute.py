@@ -10,13 +10,12 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
+from benchmarks.seed_measures import NO_GOAL, over_seeds, print_and_record
 from benchmarks.timing import prepare
 from tutorial_kit.console import OneLineParser, run_entry
-from tutorial_kit.experiments import mean_and_spread
-from tutorial_kit.results import Result, format_measured, record
+from tutorial_kit.results import Result
 from tutorial_kit.texts import Texts
 from vit import quick_start
 from vit.quick_start import QuickNumbers
@@ -49,19 +48,14 @@ def measure(seeds: Sequence[int], preset: str = PRESET) -> list[Result]:
     """Tells the quick start's story once for each seed."""
     started, texts = time.perf_counter(), Texts(Path(quick_start.__file__).parent)
     told = [quick_start.tell(preset, seed, "cpu", texts) for seed in seeds]
-    results = []
-    for key, (values, unit) in values_of(told).items():
-        name, (mean, spread) = f"vit.quick_start.{key}", mean_and_spread(values)
-        at_least, aim = GOALS.get(key, (None, None))
-        results.append(
-            Result(
-                name, mean, unit, at_least, aim, better="lower" if unit == "s" else "higher",
-                seeds=tuple(seeds), spread=spread if len(values) > 1 else None,
-                seconds=time.perf_counter() - started, preset=preset,
-                command=f"python -m benchmarks {name}", note=MEASURES[name],
-            )
-        )  # fmt: skip
-    return results
+    return [
+        over_seeds(
+            f"vit.quick_start.{key}", values, unit, GOALS.get(key, NO_GOAL), seeds=seeds,
+            better="lower" if unit == "s" else "higher", preset=preset,
+            note=MEASURES[f"vit.quick_start.{key}"], seconds=time.perf_counter() - started,
+        )
+        for key, (values, unit) in values_of(told).items()
+    ]  # fmt: skip
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -78,10 +72,7 @@ def main(argv: Sequence[str] | None = None) -> list[Result]:
     """Tells, compares, records."""
     args = build_parser().parse_args(argv)
     machine = prepare()
-    results = [replace(row, machine=machine) for row in measure(args.seeds)]
-    for row in results:
-        print(f"{row.name}: {format_measured(row)}")
-    return record("vit_quality", results)
+    return print_and_record("vit_quality", measure(args.seeds), machine)
 
 
 if __name__ == "__main__":

@@ -16,18 +16,17 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
+from benchmarks.seed_measures import NO_GOAL, Goal, over_seeds, print_and_record
 from benchmarks.timing import THREADS, prepare
 from tutorial_kit.console import OneLineParser, run_entry
-from tutorial_kit.experiments import kept_outcome, mean_and_spread, variant_folder
-from tutorial_kit.results import Result, format_measured, record
+from tutorial_kit.experiments import kept_outcome, variant_folder
+from tutorial_kit.results import Result
 from tutorial_kit.training import run_folder
 from vit.image_data import ImageData, load_image_data
 from vit.train_config import PRESETS, TrainConfig
 from vit.vit_trainer import train
 
 FAMILY = "vit"
-Goal = tuple[float | None, float | None]  # at least, aim
-NO_GOAL: Goal = (None, None)
 
 
 @dataclass(frozen=True)
@@ -97,12 +96,11 @@ def measure(name: str, seeds: Sequence[int] = SEEDS) -> Result:
     """Trains one of ``RUNS``; the mean over the seeds, of which a single one has no spread."""
     run = RUNS[name]
     outcomes = [learn(f"{name}_seed{seed}", fashion_config(run, seed))[1] for seed in seeds]
-    mean, spread = mean_and_spread([outcome["accuracy"] for outcome in outcomes])
     key = f"vit.fashion.{name}"
-    return Result(
-        key, mean, "%", *run.goal, seeds=tuple(seeds), spread=spread if len(seeds) > 1 else None,
-        seconds=sum(outcome["seconds"] for outcome in outcomes), preset=run.preset,
-        note=MEASURES[key], command=f"python -m benchmarks {key}",
+    return over_seeds(
+        key, [outcome["accuracy"] for outcome in outcomes], "%", run.goal, seeds=seeds,
+        preset=run.preset, note=MEASURES[key],
+        seconds=sum(outcome["seconds"] for outcome in outcomes),
     )  # fmt: skip
 
 
@@ -122,9 +120,7 @@ def main(argv: Sequence[str] | None = None) -> list[Result]:
     results: list[Result] = []
     for name in RUNS:
         if only in (None, f"vit.fashion.{name}"):
-            row = replace(measure(name), machine=machine)
-            print(f"{row.name}: {format_measured(row)}", flush=True)
-            results += record("vit_quality", [row])
+            results += print_and_record("vit_quality", [measure(name)], machine)
     return results
 
 

@@ -18,12 +18,12 @@ from typing import cast
 import torch
 import torch.nn.functional as F
 
+from benchmarks.seed_measures import NO_GOAL, over_seeds, print_and_record
 from benchmarks.timing import THREADS, prepare
 from benchmarks.vit_quality import learn, pictures_of
 from tutorial_kit.console import OneLineParser, format_table, run_entry
-from tutorial_kit.experiments import mean_and_spread
 from tutorial_kit.optimizers import decay_groups, fused_adamw
-from tutorial_kit.results import Result, format_measured, record
+from tutorial_kit.results import Result
 from tutorial_kit.training import warmup_cosine
 from vit.image_data import ImageData, ImageSplit
 from vit.prediction import predict, unit_range
@@ -123,21 +123,15 @@ def measure(config: TrainConfig = CONFIG, seeds: Sequence[int] = SEEDS) -> list[
         "tuned_accuracy": [after for _, _, after in found],
         "original_accuracy": [original for original, _, _ in found],
     }
-    results = []
-    for key, of_seeds in values.items():
-        name, (mean, spread), is_loss = (
-            f"vit.resized.{key}", mean_and_spread(of_seeds), key.endswith("loss")
-        )  # fmt: skip
-        at_least, aim = LOSS_GOAL if is_loss else (None, None)
-        results.append(
-            Result(
-                name, mean, "points" if is_loss else "%", at_least, aim,
-                better="lower" if is_loss else "higher", seeds=tuple(seeds),
-                spread=spread if len(of_seeds) > 1 else None, note=MEASURES[name], preset=PRESET,
-                seconds=time.perf_counter() - started, command=f"python -m benchmarks {name}",
-            )
-        )  # fmt: skip
-    return results
+    return [
+        over_seeds(
+            f"vit.resized.{key}", of_seeds, "points" if key.endswith("loss") else "%",
+            LOSS_GOAL if key.endswith("loss") else NO_GOAL, seeds=seeds, preset=PRESET,
+            better="lower" if key.endswith("loss") else "higher",
+            note=MEASURES[f"vit.resized.{key}"], seconds=time.perf_counter() - started,
+        )
+        for key, of_seeds in values.items()
+    ]  # fmt: skip
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -153,10 +147,7 @@ def main(argv: Sequence[str] | None = None) -> list[Result]:
     """Trains, resizes, records."""
     build_parser().parse_args(argv)
     machine = prepare(THREADS)
-    results = [replace(row, machine=machine) for row in measure()]
-    for row in results:
-        print(f"{row.name}: {format_measured(row)}")
-    return record("vit_quality", results)
+    return print_and_record("vit_quality", measure(), machine)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmarks import vit_inference, vit_minute, vit_quality, vit_resized, vit_training
+from benchmarks import (
+    seed_measures,
+    vit_inference,
+    vit_minute,
+    vit_quality,
+    vit_resized,
+    vit_training,
+)
 from benchmarks.side_processes import Memory, Race, race
 from benchmarks.vit_peers import PEER, ROWS, SHAPE, SIDES, TUNED, peer_config, random_batches
 from tutorial_kit.results import Result
@@ -230,7 +237,7 @@ def test_one_training_can_be_measured_alone(monkeypatch: pytest.MonkeyPatch) -> 
         recorded[stem] = rows
         return rows
 
-    monkeypatch.setattr(vit_quality, "record", keep)
+    monkeypatch.setattr(seed_measures, "record", keep)
     monkeypatch.setattr(vit_quality, "prepare", lambda threads: {"cores": 2})
     monkeypatch.setattr(vit_quality, "fashion_config", lambda run, seed: SMOKE)
     (row,) = vit_quality.main(["--only", "vit.fashion.cnn_15"])

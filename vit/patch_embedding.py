@@ -4,7 +4,7 @@ An image of C channels is cut into N = (side / P)^2 squares of P x P pixels, eac
 C P^2 numbers, and one matrix E maps these to D (Dosovitskiy et al. 2021, section 3.1, eq. 1). The
 same map is a convolution whose stride is its kernel's size; both forms are here and share weights.
 
-The stem of small convolutions (Xiao et al. 2021, section 4) reaches the same grid in steps.
+The stem of small convolutions (Xiao et al. 2021) reaches the same grid in steps.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ class ConvStem(nn.Module):
     """Small convolutions that halve the image down to the grid of patches, then a map to D.
 
     Their windows overlap, and their outputs pass a ReLU: the two things that a patch embedding
-    lacks. Xiao et al. (2021, section 4) give their stem the batch norm of its time.
+    lacks. Xiao et al. (2021) give their stem the batch norm of its time.
     """
 
     def __init__(self, channels: int, patch_size: int, d_model: int) -> None:
