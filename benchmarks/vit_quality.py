@@ -87,15 +87,16 @@ def learn(name: str, config: TrainConfig) -> tuple[Path, dict[str, float]]:
     return folder, kept_outcome(folder, to_the_end)
 
 
-def fashion_config(run: Run, seed: int) -> TrainConfig:
+def fashion_config(run: Run, seed: int, threads: int = THREADS) -> TrainConfig:
     """Returns the settings of one of ``RUNS``."""
-    return replace(PRESETS[run.preset], budget_minutes=run.minutes, seed=seed, threads=THREADS)
+    return replace(PRESETS[run.preset], budget_minutes=run.minutes, seed=seed, threads=threads)
 
 
-def measure(name: str, seeds: Sequence[int] = SEEDS) -> Result:
+def measure(name: str, seeds: Sequence[int] = SEEDS, threads: int = THREADS) -> Result:
     """Trains one of ``RUNS``; the mean over the seeds, of which a single one has no spread."""
     run = RUNS[name]
-    outcomes = [learn(f"{name}_seed{seed}", fashion_config(run, seed))[1] for seed in seeds]
+    configs = {seed: fashion_config(run, seed, threads) for seed in seeds}
+    outcomes = [learn(f"{name}_seed{seed}", config)[1] for seed, config in configs.items()]
     key = f"vit.fashion.{name}"
     return over_seeds(
         key, [outcome["accuracy"] for outcome in outcomes], "%", run.goal, seeds=seeds,
@@ -110,17 +111,20 @@ def build_parser() -> argparse.ArgumentParser:
         prog="python -m benchmarks.vit_quality", description="Measure how well vit learns."
     )
     parser.add_argument("--only", choices=list(MEASURES), help="measure this one alone")
+    parser.add_argument("--threads", type=int, default=THREADS, metavar="N",
+                        help="CPU threads; with 1, two trainings can run side by side")  # fmt: skip
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> list[Result]:
     """Trains what is not there yet, records each as soon as it is done."""
-    only = build_parser().parse_args(argv).only
-    machine = prepare(THREADS)
+    args = build_parser().parse_args(argv)
+    machine = prepare(args.threads)
     results: list[Result] = []
     for name in RUNS:
-        if only in (None, f"vit.fashion.{name}"):
-            results += print_and_record("vit_quality", [measure(name)], machine)
+        if args.only in (None, f"vit.fashion.{name}"):
+            row = measure(name, threads=args.threads)
+            results += print_and_record("vit_quality", [row], machine)
     return results
 
 

@@ -239,7 +239,7 @@ def test_one_training_can_be_measured_alone(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(seed_measures, "record", keep)
     monkeypatch.setattr(vit_quality, "prepare", lambda threads: {"cores": 2})
-    monkeypatch.setattr(vit_quality, "fashion_config", lambda run, seed: SMOKE)
+    monkeypatch.setattr(vit_quality, "fashion_config", lambda run, seed, threads: SMOKE)
     (row,) = vit_quality.main(["--only", "vit.fashion.cnn_15"])
     assert recorded == {"vit_quality": [row]} and row.name == "vit.fashion.cnn_15"
     assert row.note and row.machine == {"cores": 2} and row.aim == 94.0
@@ -286,15 +286,15 @@ def test_larger_pictures_are_read_with_interpolated_positions(
 
     monkeypatch.setattr(ViT, "resized", keep)
     monkeypatch.setattr(vit_resized, "TUNING_STEPS", 2)
-    rows = vit_resized.measure(SMOKE, seeds=(0, 1))
-    assert sizes == [12, 12] and {row.name for row in rows} == set(vit_resized.MEASURES)
+    rows = vit_resized.measure(SMOKE, SMOKE, seeds=(0, 1))
+    assert sizes == 4 * [12] and {row.name for row in rows} == set(vit_resized.MEASURES)
     found = {row.name.removeprefix("vit.resized."): row for row in rows}
     for kind in ("", "tuned_"):
         loss, accuracy = found[f"{kind}loss"], found[f"{kind}accuracy"]
         assert loss.value == pytest.approx(found["original_accuracy"].value - accuracy.value)
         assert (loss.better, loss.at_least, loss.aim) == ("lower", 3.0, 1.0)
         assert loss.seeds == (0, 1) and loss.spread is not None and accuracy.at_least is None
-    again = vit_resized.measure(SMOKE, seeds=(0, 1))  # trained already; fine-tuned bit for bit
+    again = vit_resized.measure(SMOKE, SMOKE, seeds=(0, 1))  # kept; fine-tuned bit for bit
     assert [row.value for row in again] == [row.value for row in rows]
 
 
