@@ -1,6 +1,6 @@
 """Pictures of a trained ViT, and the command that draws all pictures of a run.
 
-``python vit/attention_visualization.py --run standard`` writes into the figures folder of the run:
+``python vit/attention_visualization.py --run plain`` writes into the figures folder of the run:
 the class token's attention over held-out pictures, per layer and per head, the rollout, how far
 each head looks, similarity of the positions, patch filters, confusion matrix, worst mistakes, a map
 of the features, the structure, and a page to look through heads and layers. Pictures named behind

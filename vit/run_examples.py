@@ -97,11 +97,12 @@ def _shown(row: Row) -> tuple[object, ...]:
 def run_pictures(study: Study) -> list[Result]:
     """Draws the pictures of a trained ViT beside those of the experiments.
 
-    It is that of the preset "standard" if it has been trained, else the quick start's.
+    It is that of the preset "plain" if it has been trained, else the quick start's: only plain
+    patches have filters to look at, and only a class token looks from one place.
     """
     arguments = ["--preset", "smoke"]
     if not study.smoke:
-        run = run_folder(FAMILY, "standard")
+        run = run_folder(FAMILY, "plain")
         if not (run / "checkpoints" / "best.pt").is_file():
             run = run_folder(FAMILY, "quick_start_quick")
         if not (run / "checkpoints" / "best.pt").is_file():
