@@ -144,7 +144,7 @@ ROWS = [
 
 
 def title_of(figure: Any) -> str:
-    return " ".join(figure.axes[0].get_title(loc="left").split())
+    return " ".join((figure.get_suptitle() or figure.axes[0].get_title(loc="left")).split())
 
 
 def test_titles_name_the_best_and_what_cannot_be_told_apart() -> None:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
-from tutorial_kit.plotting import INK, PALETTE, label, new_figure
+from tutorial_kit.plotting import INK, PALETTE, headline, label, new_figure
 
 ACCURACY = "test accuracy (%), higher is better"
 
@@ -35,7 +35,8 @@ def dots_figure(question: str, rows: Sequence[Row]) -> Figure:
         axes.errorbar(row.accuracy, place, xerr=row.spread, fmt="o", color=color, capsize=3)
     axes.set_yticks(range(len(rows)), [row.label for row in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)
-    label(axes, f"{question} {finding(rows)}", ACCURACY)
+    headline(figure, f"{question} {finding(rows)}")  # wider than the axes beside their names
+    label(axes, "", ACCURACY)
     return figure
 
 
