@@ -59,7 +59,7 @@ def cost_figure(question: str, rows: Sequence[Row]) -> Figure:
     if fastest is not best:
         times = fastest.speed / best.speed
         text += f"; {fastest.label} learns {times:.1f} times as fast, {fastest.accuracy:.1f} %"
-    label(axes, text, "training speed (pictures/s, two CPU threads)", ACCURACY)
+    label(axes, text, "training speed (pictures/s)", ACCURACY)
     return figure
 
 
