@@ -3,7 +3,8 @@
 The menu is timed from the start of the process until its prompt stands on a terminal. The demo's
 seconds are the reference from which the menu predicts durations on other machines
 (`tutorial_kit.forecast`), so they are taken as the runner takes them: imports included, what is
-built once (corpus, tokenizer) already in the cache folder.
+built once (corpus, tokenizer, base model) already in the cache folder. The quick start that trains
+a base model is also timed with an empty one.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import partial
 
 from benchmarks.timing import prepare, spread
@@ -30,8 +33,12 @@ MEASURES = {
     "transformer.quick_start.seconds": "the quick start of transformer as the runner runs it",
     "bert.quick_start.seconds": "the quick start of bert as the runner runs it",
     "vit.quick_start.seconds": "the quick start of vit as the runner runs it",
+    "instruction_tuning.quick_start.seconds": "the quick start of instruction_tuning as the runner "
+    "runs it, its base model cached",
+    "instruction_tuning.quick_start.first_seconds": "the same with an empty cache folder",
 }
 RUNNER = str(PROJECT_ROOT / "run_all_tutorials.py")
+BASE_MODEL = ("instruction_tuning/base_model.py", "--preset", "quick")  # trains it, or finds it
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -59,8 +66,19 @@ def main(argv: Sequence[str] | None = None) -> None:
         "transformer.quick_start.seconds": partial(demo_seconds, "transformer"),
         "bert.quick_start.seconds": partial(demo_seconds, "bert"),
         "vit.quick_start.seconds": partial(demo_seconds, "vit"),
+        "instruction_tuning.quick_start.seconds": partial(
+            demo_seconds, "instruction_tuning", before=BASE_MODEL
+        ),
+        "instruction_tuning.quick_start.first_seconds": partial(
+            demo_seconds, "instruction_tuning", empty_cache=True
+        ),
     }
-    goals = {"gpt.start.menu_seconds": (0.5, 0.2), "gpt.start.all_smoke_seconds": (10.0, 5.0)}
+    goals = {
+        "gpt.start.menu_seconds": (0.5, 0.2),
+        "gpt.start.all_smoke_seconds": (10.0, 5.0),
+        "instruction_tuning.quick_start.seconds": (180.0, 90.0),
+        "instruction_tuning.quick_start.first_seconds": (300.0, 180.0),
+    }
     for name, measure in measurements.items():
         if args.only not in (None, name):
             continue
@@ -124,8 +142,15 @@ def smoke_seconds(family: str, rounds: int = 3) -> list[float]:
     return seconds
 
 
-def demo_seconds(family: str) -> list[float]:
-    """Runs one demo in a fresh process, as the runner does; returns its seconds."""
+def demo_seconds(family: str, before: Sequence[str] = (), empty_cache: bool = False) -> list[float]:
+    """Runs one demo in a fresh process, as the runner does; returns its seconds.
+
+    Args:
+        family: whose quick start.
+        before: a script with its arguments that is run first: what it leaves in the cache folder is
+            there when the demo starts.
+        empty_cache: whether to start with an empty cache folder, which is deleted afterwards.
+    """
     code = (
         "from tutorial_kit import PROJECT_ROOT\n"
         "from tutorial_kit.demo_runner import run_demo\n"
@@ -133,11 +158,22 @@ def demo_seconds(family: str) -> list[float]:
         "assert outcome.status == 'finished', outcome.message\n"
         "print('seconds:', outcome.seconds)\n"
     )
-    command = [sys.executable, "-c", code]
-    done = subprocess.run(command, cwd=PROJECT_ROOT, capture_output=True, text=True)
+    if before:
+        _run(family, before, {})
+    with tempfile.TemporaryDirectory() if empty_cache else nullcontext() as folder:
+        output = _run(family, ("-c", code), {"LLM_TUTORIAL_CACHE": folder} if folder else {})
+    return [float(output.splitlines()[-1].removeprefix("seconds: "))]
+
+
+def _run(family: str, arguments: Sequence[str], changes: dict[str, str]) -> str:
+    """Runs Python with a changed environment; returns what it prints."""
+    done = subprocess.run(
+        [sys.executable, *arguments], cwd=PROJECT_ROOT, env={**os.environ, **changes},
+        capture_output=True, text=True,
+    )  # fmt: skip
     if done.returncode:
         raise ValueError(f"the demo of {family} failed: {done.stderr[-500:]}")
-    return [float(done.stdout.splitlines()[-1].removeprefix("seconds: "))]
+    return done.stdout
 
 
 if __name__ == "__main__":

@@ -137,8 +137,9 @@ def _flat_fields(
 
 
 def _field_comments(config_type: type) -> dict[str, str]:
-    """Reads the comment that ends each field's line in the source."""
-    lines = inspect.getsource(config_type).splitlines()
+    """Reads the comment that ends each field's line in the source, inherited ones too."""
+    settings = [base for base in reversed(config_type.__mro__) if dataclasses.is_dataclass(base)]
+    lines = [line for base in settings for line in inspect.getsource(base).splitlines()]
     pattern = re.compile(r"^    (\w+)\s*:.*?#\s*(.+)$")
     matches = filter(None, map(pattern.match, lines))
     # argparse formats help with %, so a percent sign in a comment is doubled.

@@ -50,8 +50,10 @@ FAMILY_FILES = {
     "gpt": ("README_gpt_tutorial.md", "text_data.py", "gpt_components.py", "gpt_model.py")
     + ("train_gpt.py", "generation.py", "attention_visualization.py", "run_examples.py")
     + ("verify_structure.py",),
-    "instruction_tuning": ("README_instruction_tuning.md", "sft_trainer.py")
-    + ("run_examples.py", "verify_losses.py"),
+    "instruction_tuning": ("README_instruction_tuning.md", "instruction_data.py", "chat.py")
+    + ("losses.py", "lora.py", "reward_model.py", "sft_trainer.py", "reward_trainer.py")
+    + ("dpo_trainer.py", "ppo_trainer.py", "grpo_trainer.py", "evaluate.py")
+    + ("reward_visualization.py", "run_examples.py", "verify_losses.py"),
 }
 
 

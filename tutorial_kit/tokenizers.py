@@ -227,11 +227,13 @@ def tokenizer_from_dict(values: Mapping[str, Any]) -> Tokenizer:
     Raises:
         ValueError: the description is of no known kind, or incomplete.
     """
-    from tutorial_kit.byte_bpe import ByteBPE  # here, because byte_bpe imports this module
+    from tutorial_kit.byte_bpe import ByteBPE  # here, because both files import this module
+    from tutorial_kit.word_tokenizer import WordTokenizer
 
-    kinds: dict[str, type[CharTokenizer] | type[ByteBPE]] = {
+    kinds: dict[str, type[CharTokenizer] | type[ByteBPE] | type[WordTokenizer]] = {
         "characters": CharTokenizer,
         "byte_bpe": ByteBPE,
+        "words": WordTokenizer,
     }
     kind = values.get("kind")
     if kind not in kinds:
