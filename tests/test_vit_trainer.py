@@ -296,7 +296,13 @@ def test_two_processes_give_the_one_process_run() -> None:
     )  # fmt: skip
     one, two = weights("one"), weights("two")
     for name in one:
-        assert torch.allclose(one[name], two[name], atol=1e-5), name
+        a, b = one[name], two[name]
+        if name.endswith("qkv.bias"):
+            # The keys' bias adds the same to all scores of a query, so softmax does not see it:
+            # its gradient is rounding alone, of which AdamW makes whole steps.
+            width = len(a) // 3
+            a, b = (torch.cat([x[:width], x[2 * width :]]) for x in (a, b))
+        assert torch.allclose(a, b, atol=1e-5), name
     first, second = (read_metrics(run_folder(run) / "metrics.jsonl")[-1] for run in ("one", "two"))
     for name in ("train_loss", "validation_loss", "validation_accuracy", "epochs"):
         assert first[name] == pytest.approx(second[name], abs=1e-5), name
