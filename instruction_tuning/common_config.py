@@ -39,7 +39,7 @@ class TuningConfig:
     clip: float = 1.0  # largest norm of the gradient; 0 means no clipping
     lora_rank: int = 0  # rank of the LoRA matrices; 0 trains all weights
     lora_alpha: float = 16.0  # LoRA's update is scaled by alpha / rank
-    lora_layers: str = "qkv,output,expand,contract"  # names of the linear layers that get LoRA
+    lora_layers: str = "qkv,output,expand,contract,head"  # which get LoRA; the base's head must
     max_new: int = 24  # most tokens of a reply that the model writes
     eval_every: int = 100  # steps between evaluations
     checkpoint_every: int = 100  # steps between checkpoints

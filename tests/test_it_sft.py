@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import signal
 from dataclasses import replace
@@ -83,12 +84,21 @@ def test_it_learns_and_writes_what_it_promises(
     assert not result.model.training
 
 
-def test_one_demonstration_is_learned_to_its_end(policy: GPT, tmp_path: Path) -> None:
-    """The end token is trained: greedy writing stops behind the reply and not before."""
+@pytest.mark.parametrize("lora_rank", [0, 4], ids=["all weights", "lora"])
+def test_one_demonstration_is_learned_to_its_end(
+    policy: GPT, tmp_path: Path, lora_rank: int
+) -> None:
+    """The end token is trained: greedy writing stops behind the reply and not before.
+
+    With LoRA, too: a base model never saw <end>, so the layers that get LoRA include the head.
+    """
     requests = [replace(draw_requests(1, "train", 0)[0], answer="kapi")]
     rows = sft_rows(demonstrate(requests, 0.0, 0.0), TOKENIZER, 64)
     data = SFTData(rows, rows, requests)
-    result = run(policy, data, tmp_path, max_steps=50, batch_size=2, lr=2e-2, eval_every=50)
+    deaf = copy.deepcopy(policy)
+    deaf.head.weight.data.zero_()
+    changes = {"max_steps": 60, "batch_size": 2, "lr": 2e-2, "eval_every": 60}
+    result = run(deaf, data, tmp_path, lora_rank=lora_rank, **changes)
     (reply,) = write_replies(result.model, TOKENIZER, requests, GREEDY, max_new=12)
     assert reply.text == "kapi" and reply.finished
     assert result.history[-1]["exact_match"] == 1.0
