@@ -102,11 +102,13 @@ EXPERIMENTS = {
                 **{
                     f"rank {rank}": {
                         "lora_rank": rank, "lora_alpha": 2.0 * rank, "lr": 4e-3,
-                        "lora_layers": "qkv,output,expand,contract,head",
                     }
                     for rank in (2, 8, 32)
                 },
-                "rank 8, not in the head": {"lora_rank": 8, "lora_alpha": 16.0, "lr": 4e-3},
+                "rank 8, not in the head": {
+                    "lora_rank": 8, "lora_alpha": 16.0, "lr": 4e-3,
+                    "lora_layers": "qkv,output,expand,contract",
+                },
             },
         ),
     ),
