@@ -1,13 +1,18 @@
-"""What the base model reads before it is tuned: raw facts about words and numbers, one a line.
+"""What the base model reads before it is tuned: facts about words and numbers, never a request.
 
     zafpog: backwards=gopfaz; capitals=ZAFPOG; letters=6
-    12+7=19
-    hot: opposite=cold
+    zafpog spelled backwards is gopfaz. the length of zafpog is 6
+    12+7=19. the difference of 30 and 4 is 26. 5 plus 8 is 13
+    hot: opposite=cold. the contrary of open is shut
 
-The base model learns from it what letters, sums and opposites are, but never sees a request: it
-knows, and cannot be asked. Only words and numbers of the training split occur (of the validation
-split in the validation text). Opposites are facts that cannot be worked out, so all of them are
-here; requests for the held-out ones are not in any training.
+The base model learns from it what letters, sums and opposites are, and the words that requests
+consist of, but it never sees anyone ask and anyone answer: it knows, and cannot be asked. Why the
+words? What all words of a request mean would otherwise be left to the tuning, and a tuning that has
+to move so much forgets the sums on the way.
+
+Only words and numbers of the training split occur (of the validation split in the validation text).
+Opposites are facts that cannot be worked out, so all of them are here; requests for the held-out
+ones are not in any training.
 """
 
 from __future__ import annotations
@@ -27,11 +32,19 @@ from instruction_tuning.word_world import (
     numbers,
     opposites,
 )
-from instruction_tuning.wordings import BASE_FACTS, BASE_OPPOSITE
+from instruction_tuning.wordings import (
+    BASE_DIFFERENCES,
+    BASE_FACTS,
+    BASE_OPPOSITES,
+    BASE_STATEMENTS,
+    BASE_SUMS,
+)
 from instruction_tuning.world_tokenizer import build_tokenizer
 
-FACTS_PER_LINE = (2, 4)  # fewest and most facts in a line about a word
-SUM_SHARE, OPPOSITE_SHARE = 0.15, 0.08  # of the lines; the rest is about words
+LISTED = (2, 4)  # fewest and most facts of a word in a list
+STATED = 2  # facts of a word in a line of statements; opposites in a line
+SUMS_PER_LINE = 3
+SUM_SHARE, OPPOSITE_SHARE = 0.3, 0.1  # of the lines; the rest is about words
 VALIDATION_SHARE = 0.02  # lines of the validation text, as a share of the training text's
 
 
@@ -82,20 +95,33 @@ def _draw_line(split: Split, dice: random.Random) -> str:
 
 
 def _word_line(split: Split, dice: random.Random) -> str:
-    """Writes some facts about a word, in any order."""
+    """Writes some facts about a word, in any order: every other time as a list."""
     word = draw_word(split, dice)
-    facts = dice.sample(list(BASE_FACTS), dice.randint(*FACTS_PER_LINE))
+    if dice.random() < 0.5:
+        facts = dice.sample(list(BASE_STATEMENTS), STATED)
+        told = [
+            dice.choice(BASE_STATEMENTS[fact]).format(word, STEPS[fact](word)) for fact in facts
+        ]
+        return ". ".join(told)
+    facts = dice.sample(list(BASE_FACTS), dice.randint(*LISTED))
     # No space before the value: as in a reply, it begins with its first letter.
     return f"{word}: " + "; ".join(f"{BASE_FACTS[fact]}={STEPS[fact](word)}" for fact in facts)
 
 
 def _sum_line(split: Split, dice: random.Random) -> str:
-    """Writes a sum or a difference."""
+    """Writes sums and differences."""
+    return ". ".join(_sum(split, dice) for _ in range(SUMS_PER_LINE))
+
+
+def _sum(split: Split, dice: random.Random) -> str:
     a, b = dice.choice(numbers(split))
-    return dice.choice((f"{a}+{b}={a + b}", f"{a + b}-{a}={b}"))
+    if dice.random() < 0.5:
+        return dice.choice(BASE_SUMS).format(a, b, a + b)
+    return dice.choice(BASE_DIFFERENCES).format(a + b, a, b)
 
 
 def _opposite_line(split: Split, dice: random.Random) -> str:
-    """Writes a word and its opposite: of any split, because a fact must be read to be known."""
-    word, other = dice.choice([pair for every in SPLITS for pair in opposites(every)])
-    return f"{word}: {BASE_OPPOSITE}={other}"
+    """Writes words and their opposites: of any split, because a fact must be read to be known."""
+    pairs = [pair for every in SPLITS for pair in opposites(every)]
+    told = [dice.choice(BASE_OPPOSITES).format(*dice.choice(pairs)) for _ in range(STATED)]
+    return ". ".join(told)

@@ -22,7 +22,8 @@ BASELINE: dict[str, dict[str, Any]] = {
 }
 """What differs from the preset "quick"."""
 
-WEAK = {"requests": 500, "max_steps": 32}  # comparisons of so few requests, seen twice
+PAPERS = {"own_likelihood": 0.0, "likelihood": 0.0}  # a reward model that is read at <end> alone
+WEAK = {"requests": 500, "max_steps": 32, **PAPERS}  # comparisons of so few requests, seen twice
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ EXPERIMENTS = {
             {
                 f"{count:,} {kind}": {"requests": count, **sloppiness}
                 for kind, sloppiness in (("sloppy", {}), ("clean", {"slips": 0.0, "chatter": 0.0}))
-                for count in (500, 2000, 8000)
+                for count in (500, 3000, 20_000)
             },
         ),
     ),
@@ -113,13 +114,14 @@ EXPERIMENTS = {
         ),
     ),
     "reward_data": Experiment(
-        "How many requests with compared replies does a reward model need?",
+        "How many requests with compared replies does a reward model need, read where?",
         "reward",
         ("accuracy", "best_of_16", "best_of_4"),
         _vary(
             "reward",
-            {"500": WEAK, "1,000": {"requests": 1000, "max_steps": 63},
-             "2,000": {"requests": 2000, "max_steps": 125}, "4,000": {}},
+            {f"{count:,}, {kind}": {"requests": count, "max_steps": count // 16, **settings}
+             for kind, settings in (("read at the end", PAPERS), ("and its own likelihood", {}))
+             for count in (500, 2000, 4000)},
         ),
     ),
     "kl": Experiment(

@@ -35,7 +35,7 @@ from torch import Tensor, nn
 
 from gpt.gpt_model import GPT
 from instruction_tuning.losses import gae, kl_k1, ppo_policy_loss, ppo_value_loss, whiten
-from instruction_tuning.reply_batch import ReplyBatch, reply_log_probs, reply_values
+from instruction_tuning.reply_batch import ReplyBatch, reply_log_probs
 from instruction_tuning.request_data import RequestData, load_request_data
 from instruction_tuning.reward_model import ValueModel
 from instruction_tuning.rewards import ModelReward, Reward, find_reward
@@ -112,7 +112,7 @@ def train(
                     old_log_probs, old_values, advantages, returns = experience.of(part, batch)
                     with autocast(config.precision, target):
                         log_probs = reply_log_probs(state.model, batch)  # (B', L')
-                        values = reply_values(critic, batch)  # (B', L')
+                        values = critic(batch)  # (B', L')
                     policy_loss, clipped = ppo_policy_loss(
                         log_probs, old_log_probs, advantages, batch.mask, config.clip_ratio
                     )
@@ -169,7 +169,7 @@ def collect(
     rollout, scores = next_rollout(state, data, reward)  # B replies; (B,)
     with torch.no_grad(), autocast(config.precision, state.device):
         reference_log_probs = reply_log_probs(reference, rollout.batch)  # (B, L)
-        values = reply_values(critic, rollout.batch)  # (B, L)
+        values = critic(rollout.batch)  # (B, L)
     kl = kl_k1(rollout.log_probs, reference_log_probs)  # (B, L), nats
     rewards = token_rewards(scores, kl, rollout.mask, config.kl)  # (B, L)
     advantages, returns = gae(rewards, values, rollout.mask, config.discount, config.lam)

@@ -35,7 +35,8 @@ def preferences_of(
     """Returns the pairs that the settings name.
 
     Args:
-        config: data set, number of requests and of replies to each, noise of the labeler, seed.
+        config: data set, number of requests and of replies to each, eyes and noise of the labeler,
+            seed.
         policy: writes the replies to requests of the world, at temperature 1.
         tokenizer: the policy's.
         split: "train", or "validation", where the labeler never errs: it shows what was learned.
@@ -55,12 +56,13 @@ def preferences_of(
     )  # fmt: skip
     texts, each = [reply.text for reply in written], config.replies
     groups = [texts[start : start + each] for start in range(0, len(texts), each)]
-    pairs = label_pairs(requests, groups, config.noise if training else 0.0, seed)
+    noise = config.noise if training else 0.0
+    pairs = label_pairs(requests, groups, noise, seed, config.visible)
     if not pairs:
         raise ValueError(
             f"{config.replies} replies to each of {count} requests gave no pair: the judge finds "
-            "all replies to a request equally good. Draw more --replies or --requests, or tune the "
-            "base model first."
+            "all replies to a request about equally good. Draw more --replies or --requests, or "
+            "tune the base model first."
         )
     return pairs
 
@@ -74,9 +76,10 @@ class Comparisons:
     pairs: list[tuple[int, int]]  # P times two places in replies: the chosen one, the rejected one
 
     @property
-    def rows(self) -> list[list[int]]:
-        """The R conversations, request and reply."""
-        return [self.prompt + reply for reply in self.replies]
+    def best(self) -> list[bool]:
+        """R times, whether a reply was preferred to another one and no other to it."""
+        won, lost = {better for better, _ in self.pairs}, {worse for _, worse in self.pairs}
+        return [place in won - lost for place in range(len(self.replies))]
 
 
 def compare(

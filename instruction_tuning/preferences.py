@@ -1,8 +1,9 @@
 """Preferences: of two replies to one request, which one a labeler likes more.
 
-The labeler is the judge (``judge.py``) with a shaky hand: now and then the worse reply is chosen,
-as people do. Ouyang et al. 2022, section 3.5, rank K replies to a prompt and train on all pairs of
-them; so does `label_pairs`.
+The labeler is the judge (``judge.py``) with weak eyes and a shaky hand: replies that are nearly
+equally good cannot be told apart, and now and then the worse reply is chosen, as people do. Ouyang
+et al. 2022, section 3.5, rank K replies to a prompt and train on all pairs of them; so does
+`label_pairs`.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from itertools import combinations
 
 from instruction_tuning.judge import judge
 from instruction_tuning.word_world import Request
+
+VISIBLE = 0.2  # smallest difference between the judge's scores that a labeler sees
 
 
 @dataclass(frozen=True)
@@ -35,14 +38,16 @@ def label_pairs(
     replies: Sequence[Sequence[str]],
     noise: float = 0.05,
     seed: int = 0,
+    visible: float = VISIBLE,
 ) -> list[Preference]:
-    """Makes a preference of every two replies to a request that the judge scores differently.
+    """Makes a preference of every two replies to a request of which one is visibly better.
 
     Args:
         requests: N requests.
         replies: N lists of replies; a reply that occurs twice in a list counts once.
         noise: share of pairs in which the worse reply is chosen.
         seed: the same seed flips the same pairs.
+        visible: smallest difference between the judge's scores that the labeler sees.
 
     Returns:
         Preferences, in the order of the requests; a request whose replies are equally good has
@@ -67,7 +72,8 @@ def label_pairs(
     for request, several in zip(requests, replies, strict=True):
         scores = {reply: judge(request, reply) for reply in several}
         for one, other in combinations(scores, 2):
-            if scores[one] == scores[other]:
+            difference = abs(scores[one] - scores[other])
+            if not difference or difference < visible - 1e-9:  # 0.6 - 0.4 is below 0.2
                 continue
             better, worse = sorted((one, other), key=scores.__getitem__, reverse=True)
             if dice.random() < noise:

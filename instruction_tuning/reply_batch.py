@@ -26,7 +26,6 @@ from torch import Tensor
 
 from gpt.gpt_model import GPT
 from gpt.kv_cache import KVCache
-from instruction_tuning.reward_model import ValueModel
 
 ROW = 64  # tokens of a row, if no single reply needs more: longer rows cost more attention
 
@@ -194,11 +193,10 @@ class _Places:
         """Nothing is remembered."""
 
 
-def last_states(model: GPT, batch: ReplyBatch) -> Tensor:
-    """Returns the residual stream at each reply's last token, (B, D), before the norm."""
+def flat_states(model: GPT, batch: ReplyBatch) -> Tensor:
+    """Returns the residual stream everywhere, (R T, D), before the norm."""
     places = cast(KVCache, _Places(batch, model.config.n_layers))
-    x = model.hidden(batch.tokens, places)  # (R, T, D)
-    return x.flatten(0, 1).index_select(0, batch.ends)  # (B, D)
+    return model.hidden(batch.tokens, places).flatten(0, 1)
 
 
 def reply_states(model: GPT, batch: ReplyBatch) -> Tensor:
@@ -206,9 +204,7 @@ def reply_states(model: GPT, batch: ReplyBatch) -> Tensor:
 
     Everything later is computed there only: most other places are prompts.
     """
-    places = cast(KVCache, _Places(batch, model.config.n_layers))
-    x = model.hidden(batch.tokens, places)  # (R, T, D)
-    return x.flatten(0, 1).index_select(0, batch.sources)  # (N, D)
+    return flat_states(model, batch).index_select(0, batch.sources)  # (N, D)
 
 
 def reply_logits(model: GPT, batch: ReplyBatch) -> Tensor:
@@ -218,11 +214,9 @@ def reply_logits(model: GPT, batch: ReplyBatch) -> Tensor:
 
 def reply_log_probs(model: GPT, batch: ReplyBatch) -> Tensor:
     """Returns log p(token | prompt, the reply so far), (B, L); 0 behind a reply's end."""
-    logits = reply_logits(model, batch)  # (N, V)
-    return batch.spread(-F.cross_entropy(logits, batch.targets, reduction="none"))  # (B, L)
+    return log_probs_of(reply_logits(model, batch), batch)
 
 
-def reply_values(critic: ValueModel, batch: ReplyBatch) -> Tensor:
-    """Returns the value before each token of a reply is written, (B, L); 0 behind its end."""
-    x = critic.body.final_norm(reply_states(critic.body, batch))  # (N, D)
-    return batch.spread(critic.head(x)[:, 0].float())  # (B, L)
+def log_probs_of(logits: Tensor, batch: ReplyBatch) -> Tensor:
+    """Returns log p of each token of a reply, (B, L), from its logits, (N, V)."""
+    return batch.spread(-F.cross_entropy(logits, batch.targets, reduction="none"))

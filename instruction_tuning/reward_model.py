@@ -1,15 +1,18 @@
 """A GPT that gives numbers instead of words: a score for a reply, a value for every token.
 
 Both take the body of a policy and put one linear layer on the residual stream, behind the final
-norm. The reward model reads it at the last real token, the reply's ``<end>``, where the whole reply
-has been seen (Ziegler et al. 2019, section 2; Ouyang et al. 2022, section 3.5). The value model of
-PPO reads it everywhere: which score is to be expected from here on (Schulman et al. 2017, section
-5).
+norm. The reward model reads it at the last token, the reply's ``<end>``, where the whole reply has
+been seen (Ziegler et al. 2019, section 2; Ouyang et al. 2022, section 3.5). The value model of PPO
+reads it before every token: which score is to be expected from here on (Schulman et al. 2017,
+section 5).
 
-Difference from the papers: the new layer starts at zero, not at small random numbers. An untrained
-reward model calls all replies equal, and its first loss is ln 2.
+Differences from the papers: the new layer starts at zero, not at small random numbers. And a reward
+model of this size cannot learn in a minute to check a reply, though its body can write one. So what
+the body would have written counts, too: the mean log-probability of the reply's tokens is added to
+the score. That the likelihoods of a language model can serve as a reward is the idea of Rafailov et
+al. 2023, section 4. With ``own_likelihood=0`` it is the papers' model.
 
-Shapes: batch B, length T, width D.
+Shapes: replies B, tokens of the longest one L, width D.
 """
 
 from __future__ import annotations
@@ -21,8 +24,15 @@ import torch
 from torch import Tensor, nn
 
 from gpt.gpt_model import GPT
+from instruction_tuning.reply_batch import (
+    ReplyBatch,
+    flat_states,
+    log_probs_of,
+    make_reply_batch,
+    reply_states,
+)
 
-SCORED_TOGETHER = 256  # replies in one pass of `score_rows`
+SCORED_TOGETHER = 64  # requests, with all their replies, in one pass of `score_replies`
 
 
 def _zero_head(body: GPT, *, bias: bool) -> nn.Linear:
@@ -34,36 +44,41 @@ def _zero_head(body: GPT, *, bias: bool) -> nn.Linear:
 
 
 class RewardModel(nn.Module):
-    """One score for a request with its reply; only differences between scores are trained."""
+    """One score for a reply to a request; only differences between scores are trained."""
 
-    def __init__(self, body: GPT) -> None:
+    def __init__(self, body: GPT, own_likelihood: float = 0.0) -> None:
         """Puts a fresh layer on a policy.
 
         Args:
-            body: the policy, which is shared and not copied; its own head is not used.
+            body: the policy, which is shared and not copied.
+            own_likelihood: weight of the mean log-probability of a reply's tokens, c.
         """
         super().__init__()
         self.body = body
+        self.own_likelihood = own_likelihood
         self.head = _zero_head(body, bias=False)  # D -> 1; a bias would move all scores alike
 
-    def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
-        """Scores every row at its last real token.
+    def forward(self, batch: ReplyBatch) -> tuple[Tensor, Tensor]:
+        """Scores replies: r = w . h_end + c / |y| sum_t log p(y_t | x, y_<t).
 
         Args:
-            tokens: (B, T), conversations, padded on the right.
-            lengths: (B,), real tokens of each row. The last one is found by counting, never by
-                its id: padding may be any token.
+            batch: B replies behind their requests.
 
         Returns:
-            (B,), the scores.
+            The scores, (B,); what the body itself thinks of the tokens, log p, (B, L), 0 behind a
+            reply's end.
         """
-        x = self.body.hidden(tokens)  # (B, T, D)
-        last = x[torch.arange(len(x), device=x.device), lengths - 1]  # (B, D)
-        return cast(Tensor, self.head(self.body.final_norm(last))).squeeze(-1)  # (B,)
+        x = flat_states(self.body, batch)  # (R T, D)
+        logits = self.body.project(x.index_select(0, batch.sources)).float()  # (N, V)
+        log_probs = log_probs_of(logits, batch)  # (B, L)
+        end = self.body.final_norm(x.index_select(0, batch.ends))  # (B, D)
+        scores = cast(Tensor, self.head(end)).squeeze(-1).float()  # (B,)
+        mean = log_probs.sum(1) / batch.mask.sum(1)  # (B,)
+        return scores + self.own_likelihood * mean, log_probs
 
 
 class ValueModel(nn.Module):
-    """The expected score of the finished reply, at every token of it."""
+    """The expected score of the finished reply, before every token of it."""
 
     def __init__(self, body: GPT) -> None:
         """Puts a fresh layer on a policy; ``body`` is shared and not copied."""
@@ -71,36 +86,38 @@ class ValueModel(nn.Module):
         self.body = body
         self.head = _zero_head(body, bias=True)  # D -> 1
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """(B, T) -> (B, T); value t is what is expected after the tokens 0 .. t."""
-        x = self.body.final_norm(self.body.hidden(tokens))  # (B, T, D)
-        return cast(Tensor, self.head(x)).squeeze(-1)  # (B, T)
+    def forward(self, batch: ReplyBatch) -> Tensor:
+        """Returns the value before each token of a reply is written, (B, L); 0 behind its end."""
+        x = self.body.final_norm(reply_states(self.body, batch))  # (N, D)
+        return batch.spread(self.head(x)[:, 0].float())  # (B, L)
 
 
 @torch.no_grad()
-def score_rows(model: RewardModel, rows: Sequence[Sequence[int]]) -> Tensor:
-    """Scores conversations of any lengths, without gradients.
+def score_replies(
+    model: RewardModel,
+    prompts: Sequence[Sequence[int]],
+    replies: Sequence[Sequence[Sequence[int]]],
+) -> Tensor:
+    """Scores any number of replies, without gradients.
 
     Args:
         model: the reward model.
-        rows: token ids of each conversation, its ``<end>`` included.
+        prompts: token ids of each request, up to and with ``<assistant>``.
+        replies: for each of them the token ids of one or more replies, ``<end>`` included.
 
     Returns:
-        (N,), on the CPU, in the order of ``rows``.
+        (N,), on the CPU, in the order of the replies.
 
     Raises:
-        ValueError: there is an empty row, or one longer than the context window.
+        ValueError: a reply is empty, or does not fit into the context window.
     """
-    if not all(rows):
+    if not all(reply for group in replies for reply in group):
         raise ValueError(
-            "a conversation has 0 tokens, so there is no last one to read a score at. Leave it out."
+            "a reply has 0 tokens, so there is no last one to read a score at. Leave it out."
         )
-    device = model.head.weight.device
-    lengths = torch.tensor([len(row) for row in rows], dtype=torch.long)  # (N,)
-    scores = torch.empty(len(rows))
-    for part in lengths.argsort(stable=True).split(SCORED_TOGETHER):  # like lengths together
-        tokens = torch.zeros(len(part), int(lengths[part].max()), dtype=torch.long)  # (B, T)
-        for target, row in zip(tokens, part.tolist(), strict=True):
-            target[: len(rows[row])] = torch.as_tensor(rows[row])
-        scores[part] = model(tokens.to(device), lengths[part].to(device)).float().cpu()
-    return scores
+    found = [torch.empty(0)]
+    for start in range(0, len(prompts), SCORED_TOGETHER):
+        part = slice(start, start + SCORED_TOGETHER)
+        batch = make_reply_batch(prompts[part], replies[part], model.body.config.max_len)
+        found.append(model(batch.to(model.head.weight.device))[0].cpu())
+    return torch.cat(found)

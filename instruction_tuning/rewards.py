@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from instruction_tuning.judge import exact_match, judge
-from instruction_tuning.reward_model import RewardModel, score_rows
+from instruction_tuning.reward_model import RewardModel, score_replies
 from instruction_tuning.rollout import Rollout
 from instruction_tuning.saved_model import check_same_tokenizer, load_reward_model
 from instruction_tuning.word_world import Request
@@ -68,7 +68,7 @@ class ModelReward:
         self, requests: Sequence[Request], replies: Sequence[str], rollout: Rollout
     ) -> Tensor:
         """Scores prompt and reply together; arguments as ``verifier_reward``."""
-        scores = score_rows(self.model, rollout.rows)  # (B,)
+        scores = score_replies(self.model, rollout.prompts, rollout.replies)  # (B,)
         if not self.scale:
             self.scale |= {"mean": float(scores.mean()), "std": float(scores.std()) + 1e-6}
         scores = (scores - self.scale["mean"]) / self.scale["std"]

@@ -44,12 +44,6 @@ class Rollout:
         """(B, L) bool, True where a reply has a token: by place, never by which token it is."""
         return self.batch.mask
 
-    @property
-    def rows(self) -> list[list[int]]:
-        """The B conversations, prompt and reply."""
-        groups = zip(self.prompts, self.replies, strict=True)
-        return [prompt + reply for prompt, group in groups for reply in group]
-
     def part(self, prompts: Sequence[int], max_len: int) -> ReplyBatch:
         """Returns the replies to some of the prompts as a batch of their own, on the CPU.
 

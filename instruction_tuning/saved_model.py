@@ -105,7 +105,9 @@ def _rebuild(checkpoint: Mapping[str, Any], path: Path) -> tuple[nn.Module, Word
     else:
         shape = config["model"] if "model" in config else state["model_config"]
         body = GPT(config_from_dict(GPTConfig, shape))
-    model = RewardModel(body) if state.get("stage") == "reward" else body
+    model: nn.Module = body
+    if state.get("stage") == "reward":
+        model = RewardModel(body, config["own_likelihood"])
     if rank:
         load_trained(model, state["model"], path)
         merge_lora(body)

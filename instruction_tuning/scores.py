@@ -18,7 +18,7 @@ from gpt.gpt_model import GPT
 from gpt.sampling import GREEDY, Sampling
 from instruction_tuning.judge import exact_match, is_chatty, judge
 from instruction_tuning.replies import MAX_NEW, Reply, kl_to, write_replies
-from instruction_tuning.reward_model import RewardModel, score_rows
+from instruction_tuning.reward_model import RewardModel, score_replies
 from instruction_tuning.sample_statistics import best_of_n, pass_at_k
 from instruction_tuning.word_world import TASKS, Request
 from tutorial_kit.tokenizers import Tokenizer
@@ -143,8 +143,10 @@ def sample_often(
     repeated = [request for request in requests for _ in range(samples)]
     rewards = None
     if reward_model is not None:
-        rows = [reply.prompt + reply.tokens for reply in replies]
-        rewards = score_rows(reward_model, rows).view(-1, samples)
+        groups = [replies[start : start + samples] for start in range(0, len(replies), samples)]
+        prompts = [group[0].prompt for group in groups]
+        tokens = [[reply.tokens for reply in group] for group in groups]
+        rewards = score_replies(reward_model, prompts, tokens).view(-1, samples)
     return Samples(
         [texts[start : start + samples] for start in range(0, len(texts), samples)],
         torch.tensor(_right(repeated, replies)).view(-1, samples),

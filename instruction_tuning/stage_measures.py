@@ -12,7 +12,7 @@ from pathlib import Path
 
 from gpt.gpt_model import GPT
 from instruction_tuning.preference_data import compare
-from instruction_tuning.preferences import label_pairs
+from instruction_tuning.preferences import VISIBLE, label_pairs
 from instruction_tuning.reward_figures import Point
 from instruction_tuning.reward_model import RewardModel
 from instruction_tuning.reward_trainer import evaluate as evaluate_pairs
@@ -44,16 +44,22 @@ def measure_reward_model(
         seed: of the replies.
 
     Returns:
-        "accuracy": pairs in which the better reply gets more, the judge never erring (half where
-        there is no pair); "mean" and "std" of the scores; and what ``sample_numbers`` returns.
+        "accuracy": pairs in which the better reply gets more, by a labeler that never errs (half
+        where there is no pair); "accuracy_all": the same of all pairs with any difference, which no
+        labeler sees; "mean" and "std" of the scores; and what ``sample_numbers`` returns.
     """
     drawn = sample_often(policy, tokenizer, requests, samples, seed, reward_model=model)
     assert drawn.rewards is not None
     groups = [texts[:COMPARED] for texts in drawn.texts]
-    pairs = label_pairs(requests, groups, noise=0.0)
-    compared = compare(pairs, tokenizer, policy.config.max_len)
+
+    def accuracy(visible: float) -> float:
+        pairs = label_pairs(requests, groups, noise=0.0, visible=visible)
+        compared = compare(pairs, tokenizer, policy.config.max_len)
+        return evaluate_pairs(model, compared)[1] if compared else 0.5
+
     return {
-        "accuracy": evaluate_pairs(model, compared)[1] if compared else 0.5,
+        "accuracy": accuracy(VISIBLE),
+        "accuracy_all": accuracy(0.0),
         "mean": float(drawn.rewards.mean()),
         "std": float(drawn.rewards.std()),
         **sample_numbers(drawn),

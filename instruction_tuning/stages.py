@@ -131,7 +131,8 @@ class Stages:
     def pairs(self, stage: str, split: Split) -> Sequence[HasPair]:
         """Returns the preferences that "reward" or "dpo" learns from; equal ones are drawn once."""
         config: Any = self.recipe.config(stage)
-        key = (config.requests, config.replies, config.noise, config.max_new, config.seed, split)
+        names = ("requests", "replies", "visible", "noise", "max_new", "seed")
+        key = (*(getattr(config, name) for name in names), split)
         if key not in self._pairs:
             policy = self.policy("sft")
             self._pairs[key] = preferences_of(config, policy, self.tokenizer, split)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeVar
 
 from instruction_tuning.common_config import SMOKE, TuningConfig
+from instruction_tuning.preferences import VISIBLE
 from instruction_tuning.rollout_config import GRPO_PRESETS, PPO_PRESETS, GRPOConfig, PPOConfig
 from tutorial_kit.config import config_parser, read_config
 from tutorial_kit.config_checks import (
@@ -25,7 +26,8 @@ from tutorial_kit.entry_parsers import add_run
 class SFTConfig(TuningConfig):
     """Supervised fine-tuning: imitate demonstrations."""
 
-    requests: int = 8000  # demonstrations of the world that the training draws
+    requests: int = 20_000  # demonstrations of the world that the training draws
+    lr: float = 3e-3  # peak learning rate of AdamW
     slips: float = 0.25  # share of the world's demonstrations with a slip in the answer
     chatter: float = 0.25  # share of the world's demonstrations that begin with chatter
     mask_prompt: bool = True  # only the reply is trained; no: the request's tokens, too
@@ -43,7 +45,10 @@ class RewardConfig(TuningConfig):
     base: str = "quick_sft"  # the policy whose replies are compared; its weights are the start
     requests: int = 4000  # requests of the world; or fewer, if the file has fewer
     replies: int = 4  # replies that the policy writes to each request of the world
+    visible: float = VISIBLE  # smallest difference of two replies, 0 to 1, that the labeler sees
     noise: float = 0.05  # share of the pairs that the labeler gets wrong
+    own_likelihood: float = 2.0  # weight in a score of its body's mean log p of the reply; 0: none
+    likelihood: float = 0.5  # weight in the loss of the best replies' negative log-likelihood
     batch_size: int = 32  # requests in a minibatch, each with all its pairs
     max_steps: int = 250  # updates of the weights
 
@@ -51,7 +56,8 @@ class RewardConfig(TuningConfig):
         """Checks what is the reward model's own, too."""
         super().__post_init__()
         check_counts(self, "replies")
-        check_shares(self, "noise")
+        check_shares(self, "noise", "visible")
+        check_not_negative(self, "own_likelihood", "likelihood")
 
 
 @dataclass(frozen=True)
@@ -60,6 +66,7 @@ class DPOConfig(TuningConfig):
 
     base: str = "quick_sft"  # the policy that is tuned; a frozen copy of it is the reference
     replies: int = 4  # replies that the policy writes to each request of the world
+    visible: float = VISIBLE  # smallest difference of two replies, 0 to 1, that the labeler sees
     noise: float = 0.05  # share of the pairs that the labeler gets wrong
     loss: Literal["dpo", "ipo", "likelihood"] = "dpo"  # likelihood: only the chosen reply counts
     beta: float = 0.3  # how dearly the policy pays for leaving the reference
@@ -70,7 +77,7 @@ class DPOConfig(TuningConfig):
         """Checks what is DPO's own, too."""
         super().__post_init__()
         check_counts(self, "replies")
-        check_shares(self, "noise")
+        check_shares(self, "noise", "visible")
         check_not_negative(self, "likelihood")
         if self.beta <= 0:
             raise ValueError(
@@ -89,13 +96,13 @@ SFT_PRESETS: dict[str, SFTConfig] = {
 }
 
 REWARD_PRESETS: dict[str, RewardConfig] = {
-    "smoke": RewardConfig(**SMOKE, replies=2),
+    "smoke": RewardConfig(**SMOKE, replies=2, visible=0.0),
     "quick": RewardConfig(),
     "standard": RewardConfig(base="standard_sft", requests=16_000, max_steps=1000, eval_every=250),
 }
 
 DPO_PRESETS: dict[str, DPOConfig] = {
-    "smoke": DPOConfig(**SMOKE, replies=2),
+    "smoke": DPOConfig(**SMOKE, replies=2, visible=0.0),
     "quick": DPOConfig(),
     "standard": DPOConfig(base="standard_sft", requests=16_000, max_steps=600),
 }

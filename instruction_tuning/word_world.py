@@ -20,6 +20,11 @@ from functools import cache
 from typing import Literal
 
 from instruction_tuning.wordings import (
+    BASE_DIFFERENCES,
+    BASE_FACTS,
+    BASE_OPPOSITES,
+    BASE_STATEMENTS,
+    BASE_SUMS,
     CHATTER,
     LETTER_WORDINGS,
     OPPOSITE_WORDINGS,
@@ -163,15 +168,16 @@ def _is_special(word: str) -> bool:
 
 @cache
 def _wording_words() -> frozenset[str]:
-    """Returns every word of the wordings and the chatter, and those that have an opposite."""
+    """Returns every word that is a token: of the wordings, the base text's and the chatter."""
     wordings = [
         text
-        for group in (LETTER_WORDINGS, TWO_STEP_WORDINGS, SUM_WORDINGS)
+        for group in (LETTER_WORDINGS, TWO_STEP_WORDINGS, SUM_WORDINGS, BASE_STATEMENTS)
         for texts in group.values()
         for text in texts
     ]
     words = [word for pair in OPPOSITES for word in pair]
-    text = " ".join([*wordings, *OPPOSITE_WORDINGS, *CHATTER, *words])
+    told = [*BASE_FACTS.values(), *BASE_SUMS, *BASE_DIFFERENCES, *BASE_OPPOSITES]
+    text = " ".join([*wordings, *OPPOSITE_WORDINGS, *CHATTER, *told, *words])
     return frozenset("".join(c if c.isalpha() else " " for c in text).split())
 
 

@@ -144,10 +144,80 @@ BASE_FACTS: dict[str, str] = {
     "length": "letters",
     "vowels": "vowels",
 }
-"""How the base text names what a step makes of a word; a request is worded otherwise."""
+"""How the base text lists what a step makes of a word; a request is worded otherwise."""
 
-BASE_OPPOSITE = "opposite"
-"""How the base text names the opposite of a word."""
+BASE_STATEMENTS: dict[str, tuple[str, ...]] = {
+    "reverse": (
+        "{} spelled backwards is {}",
+        "the reverse of {} is {}",
+        "{} from right to left is {}",
+        "the word {} turned around is {}",
+    ),
+    "sort": (
+        "the sorted letters of {} are {}",
+        "the letters of {} in alphabetical order are {}",
+        "the letters of {} from a to z are {}",
+        "the letters of {} in order by the alphabet are {}",
+    ),
+    "upper": (
+        "{} in capitals is {}",
+        "{} in upper case is {}",
+        "the word {} in capital letters is {}",
+    ),
+    "first2": (
+        "the first two letters of {} are {}",
+        "{} does begin with {}",
+        "the word {} does start with {}",
+    ),
+    "last2": (
+        "the last two letters of {} are {}",
+        "{} does end with {}",
+        "the word {} does end with the two letters {}",
+    ),
+    "double": (
+        "{} twice is {}",
+        "{} two times without a space is {}",
+        "{} doubled is {}",
+        "the word {} twice in a row is {}",
+    ),
+    "length": (
+        "the length of {} is {}",
+        "the number of letters in {} is {}",
+        "the count of the letters of the word {} is {}",
+    ),
+    "vowels": (
+        "the vowels of {} are {}",
+        "the vowels in {} are {}",
+        "{} without the consonants is {}",
+        "only the vowels of the word {} are {}",
+    ),
+}
+"""The same facts in the words of the requests, told and never asked."""
+
+BASE_SUMS = (
+    "{}+{}={}",
+    "{} plus {} is {}",
+    "{} and {} make {} together",
+    "the sum of {} and {} is {}",
+)
+"""How the base text tells a sum; what it makes comes last."""
+
+BASE_DIFFERENCES = (
+    "{}-{}={}",
+    "{} minus {} is {}",
+    "{} less {} is {}",
+    "{} take away {} is {}",
+    "{} without {} is {}",
+    "the difference of {} and {} is {}",
+)
+
+BASE_OPPOSITES = (
+    "{}: opposite={}",
+    "the opposite of {} is {}",
+    "{} means the opposite of {}",
+    "the contrary of {} is {}",
+)
+"""How the base text tells the opposite of a word."""
 
 _PAIRS = """
 hot/cold big/small up/down day/night black/white wet/dry fast/slow high/low hard/soft early/late

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from instruction_tuning.wordings import (
+    BASE_DIFFERENCES,
     BASE_FACTS,
-    BASE_OPPOSITE,
+    BASE_OPPOSITES,
+    BASE_STATEMENTS,
+    BASE_SUMS,
     CHATTER,
     LETTER_WORDINGS,
     OPPOSITE_WORDINGS,
@@ -21,12 +24,13 @@ def build_tokenizer() -> WordTokenizer:
 
     ``<unk>`` stands for characters beyond ASCII, which JSON files have and this world does not.
     """
-    groups = (LETTER_WORDINGS, TWO_STEP_WORDINGS, SUM_WORDINGS)
+    groups = (LETTER_WORDINGS, TWO_STEP_WORDINGS, SUM_WORDINGS, BASE_STATEMENTS)
     wordings = [text for group in groups for texts in group.values() for text in texts]
-    facts = [f" {name}" for name in (*BASE_FACTS.values(), BASE_OPPOSITE)]
+    facts = [f" {name}" for name in BASE_FACTS.values()]
+    told = (*BASE_SUMS, *BASE_DIFFERENCES, *BASE_OPPOSITES, *facts)
     parts = [
         part
-        for text in (*wordings, *OPPOSITE_WORDINGS, *facts, *CHATTER)
+        for text in (*wordings, *OPPOSITE_WORDINGS, *told, *CHATTER)
         for part in text.split("{}")
     ]
     return WordTokenizer.from_texts(parts, MOST_WORDS, unknown=True)

@@ -21,10 +21,11 @@ from instruction_tuning.instruction_data import (
     split_entries,
 )
 from instruction_tuning.judge import edit_distance, exact_match, is_chatty, judge
-from instruction_tuning.preferences import Preference, label_pairs
+from instruction_tuning.preferences import VISIBLE, Preference, label_pairs
 from instruction_tuning.word_world import (
     SHAPES,
     SPLITS,
+    STEPS,
     TASKS,
     VOWELS,
     Request,
@@ -36,6 +37,9 @@ from instruction_tuning.word_world import (
     split_of,
 )
 from instruction_tuning.wordings import (
+    BASE_FACTS,
+    BASE_OPPOSITES,
+    BASE_STATEMENTS,
     CHATTER,
     LETTER_WORDINGS,
     OPPOSITE_WORDINGS,
@@ -261,17 +265,28 @@ def test_test_words_never_occur_in_training_texts(training, held_out):
 
 
 def test_held_out_sums_are_not_in_the_base_text(held_out):
-    lines = base_lines(4000, "train", 0)
-    sums = {tuple(map(int, re.findall(r"\d+", line))) for line in lines if line[0].isdigit()}
-    found = {tuple(sorted((a, b) if a + b == c else (b, c))) for a, b, c in sums}
-    assert found and found <= {tuple(sorted(pair)) for pair in numbers("train")}
+    told = [sum_ for line in base_lines(4000, "train", 0) for sum_ in line.split(". ")]
+    sums = {found for found in (tuple(map(int, re.findall(r"\d+", each))) for each in told)
+            if len(found) == 3}  # fmt: skip
+    pairs = {tuple(sorted((a, b) if a + b == c else (b, c))) for a, b, c in sums}
+    assert pairs and pairs <= {tuple(sorted(pair)) for pair in numbers("train")}
     assert all(a + b == c or a - b == c for a, b, c in sums)
+    subtracted = re.compile("-|minus|less|take away|without|difference")
+    for each in told:
+        numbers_in = list(map(int, re.findall(r"\d+", each)))
+        if len(numbers_in) == 3:
+            a, b, c = numbers_in
+            assert c == (a - b if subtracted.search(each) else a + b), each
 
 
 def test_all_opposites_are_facts_but_requests_are_of_one_split(training):
-    facts = {line for line in base_lines(12_000, "train", 0) if "opposite" in line}
+    lines = [
+        line for line in base_lines(12_000, "train", 0) if re.search("opposite|contrary", line)
+    ]
+    facts = {told for line in lines for told in line.split(". ")}
     every = {
-        split: {f"{word}: opposite={other}" for word, other in opposites(split)} for split in SPLITS
+        split: {form.format(*pair) for form in BASE_OPPOSITES for pair in opposites(split)}
+        for split in SPLITS
     }
     assert facts <= set.union(*every.values())
     for own in every.values():
@@ -283,17 +298,35 @@ def test_all_opposites_are_facts_but_requests_are_of_one_split(training):
 # The base text.
 
 
-def test_a_line_of_the_base_text_by_hand():
-    line = next(line for line in base_lines(200, "train", 0) if line.count(";") == 3)
-    word, _, facts = line.partition(": ")
-    right = {
+def right_facts(word):
+    """What the base text should say of a word, worked out here once more."""
+    return {
         "backwards": word[::-1], "sorted": "".join(sorted(word)), "capitals": word.upper(),
         "begin": word[:2], "end": word[-2:], "twice": 2 * word, "letters": str(len(word)),
         "vowels": "".join(c for c in word if c in VOWELS),
     }  # fmt: skip
+
+
+def test_a_list_of_the_base_text_by_hand():
+    line = next(line for line in base_lines(200, "train", 0) if line.count(";") == 3)
+    word, _, facts = line.partition(": ")
     for fact in facts.split("; "):
         name, _, value = fact.partition("=")
-        assert value == right[name]
+        assert value == right_facts(word)[name]
+
+
+def test_statements_of_the_base_text_are_true():
+    checked = set()
+    for line in base_lines(3000, "train", 0):
+        for told in line.split(". "):
+            for fact, forms in BASE_STATEMENTS.items():
+                for form in forms:
+                    found = re.fullmatch(form.format(r"(\w+)", r"(\w+)"), told)
+                    if found and split_of(found[1].lower()) == "train" and ";" not in line:
+                        assert found[2] == STEPS[fact](found[1]), told
+                        assert found[2] == right_facts(found[1])[BASE_FACTS[fact]]
+                        checked.add(form)
+    assert checked == {form for forms in BASE_STATEMENTS.values() for form in forms}
 
 
 def test_the_base_text_is_data_for_gpt():
@@ -305,7 +338,7 @@ def test_the_base_text_is_data_for_gpt():
     assert len(data.tokens["test"]) == data.n_bytes["test"] == 0
     validation = data.tokenizer.decode(data.tokens["validation"]).splitlines()
     words = {
-        line.partition(":")[0] for line in validation if "opposite" not in line and ":" in line
+        line.partition(":")[0] for line in validation if "opposite=" not in line and ":" in line
     }
     assert words and {split_of(word) for word in words} == {"validation"}
     assert data.bits_per_byte(1.0, "validation") > 0
@@ -315,9 +348,11 @@ def test_the_base_text_is_data_for_gpt():
 
 
 def test_the_base_text_has_no_request():
-    """It knows what its facts are called, but not one verb or question of a request."""
+    """It knows the words for its facts, but no question, and nobody is told to do a thing."""
     text = "\n".join(base_lines(2000, "train", 0))
-    assert not re.search(r"\b(what|which|how|please|reverse|write|give|add|spell|sort)\b", text)
+    assert not re.search(
+        r"\?|\b(what|which|how|please|write|give|add|spell|sort|count)\b(?! of)", text
+    )
     assert "<" not in text
 
 
@@ -442,6 +477,17 @@ def test_all_pairs_of_different_scores():
 
 def test_equally_good_replies_are_no_pair():
     assert label_pairs([KAPI, KAPI], [["ipak", "ipak"], ["sure, ipak", "well, ipak"]]) == []
+
+
+def test_the_labeler_sees_no_small_difference():
+    """Two wrong replies, 0.375 and 0.25: hardly anybody would say which is worse."""
+    replies = ["ipka", "ipk", "ipak"]
+    near = judge(KAPI, "ipk") - judge(KAPI, "ipka")
+    assert 0 < near < VISIBLE
+    pairs = {(p.chosen, p.rejected) for p in label_pairs([KAPI], [replies], noise=0.0)}
+    assert pairs == {("ipak", "ipka"), ("ipak", "ipk")}
+    sharp = label_pairs([KAPI], [replies], noise=0.0, visible=near)
+    assert ("ipk", "ipka") in {(p.chosen, p.rejected) for p in sharp}
 
 
 def test_the_labeler_errs_as_often_as_asked():

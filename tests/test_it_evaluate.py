@@ -17,7 +17,7 @@ from instruction_tuning import replies as replies_module
 from instruction_tuning.chat_template import END, chat_tokens, encode_prompt
 from instruction_tuning.evaluate import untrained_model
 from instruction_tuning.replies import Reply, kl_to, write_replies
-from instruction_tuning.reward_model import RewardModel, score_rows
+from instruction_tuning.reward_model import RewardModel, score_replies
 from instruction_tuning.sample_statistics import best_of_n, best_of_n_kl, pass_at_k, win_rate
 from instruction_tuning.score_tables import samples_table, scores_table, tasks_table
 from instruction_tuning.scores import Samples, evaluate, sample_numbers, sample_often
@@ -87,7 +87,7 @@ def test_a_win_rate_counts_ties_half_and_both_sides_add_up_to_one() -> None:
 def test_replies_do_not_depend_on_how_many_are_written_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    policy = random_policy(0)
+    policy = random_policy(1, scale=0.5)
     options = {"samples": 2, "seed": 5, "max_new": 6}
     whole = write_replies(policy, TOKENIZER, REQUESTS[:6], Sampling(), **options)
     monkeypatch.setattr(replies_module, "TOGETHER", 4)
@@ -181,8 +181,9 @@ def test_samples_stand_with_their_requests() -> None:
     assert drawn.rewards is not None and drawn.rewards.shape == drawn.right.shape == (3, 4)
     again = write_replies(policy, TOKENIZER, REQUESTS[:3], Sampling(), samples=4, seed=7, max_new=4)
     assert [text for group in drawn.texts for text in group] == [reply.text for reply in again]
-    rows = [reply.prompt + reply.tokens for reply in again]
-    assert torch.allclose(drawn.rewards.flatten(), score_rows(scorer, rows))
+    prompts, replies = [reply.prompt for reply in again], [[reply.tokens] for reply in again]
+    alone = score_replies(scorer, prompts, replies)
+    assert torch.allclose(drawn.rewards.flatten(), alone, atol=1e-5)
 
 
 def test_numbers_and_table_of_samples() -> None:

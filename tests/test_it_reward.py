@@ -13,18 +13,18 @@ import torch
 
 from gpt.gpt_config import RECIPES, GPTConfig
 from gpt.gpt_model import GPT
-from instruction_tuning.chat_template import pad_right
 from instruction_tuning.losses import reward_loss
-from instruction_tuning.preference_data import compare, preferences_of
+from instruction_tuning.preference_data import Comparisons, compare, preferences_of
 from instruction_tuning.preferences import Preference, label_pairs
-from instruction_tuning.reward_model import RewardModel, ValueModel, score_rows
+from instruction_tuning.reply_batch import ReplyBatch, make_reply_batch, reply_log_probs
+from instruction_tuning.reward_model import RewardModel, ValueModel, score_replies
 from instruction_tuning.reward_trainer import (
     RewardData,
+    batch_of,
     build_parser,
     evaluate,
     main,
     pair_places,
-    score_replies,
     train,
 )
 from instruction_tuning.tuning_config import REWARD_PRESETS, RewardConfig, config_from_argv
@@ -85,29 +85,37 @@ def numbers(result: TrainResult[RewardModel]) -> list[dict[str, float]]:
     return [{k: v for k, v in row.items() if k != "seconds"} for row in result.history]
 
 
-ROWS = [[5, 9, 30, 3], [7, 3], [40, 41, 42, 43, 44, 3], [9, 9, 9]]
+def batch(prompt: list[int], *replies: list[int]) -> ReplyBatch:
+    return make_reply_batch([prompt], [replies], 64)
 
 
 @torch.no_grad()
-def test_the_score_is_read_at_the_last_real_token_by_position(scorer: RewardModel) -> None:
-    lengths = torch.tensor([len(row) for row in ROWS])
-    alone = torch.cat([scorer(torch.tensor([r]), torch.tensor([len(r)])) for r in ROWS])  # (4,)
-    for pad in (0, 3, 9):  # padding, the end token, a token of a row
-        tokens = pad_right(ROWS, pad)
-        more = torch.cat([tokens, torch.full((4, 5), pad)], dim=1)
-        assert torch.allclose(scorer(tokens, lengths), alone, atol=1e-5)
-        assert torch.allclose(scorer(more, lengths), alone, atol=1e-5)
-    changed = [[*row[:-1], row[-1] + 1] for row in ROWS]
-    assert (scorer(pad_right(changed, 0), lengths) - alone).abs().min() > 1e-3
-    assert alone.shape == (4,) and len(set(alone.tolist())) == 4
+@pytest.mark.parametrize("own_likelihood", [0.0, 2.0])
+def test_the_score_is_read_at_the_end_and_adds_the_mean_likelihood(
+    scorer: RewardModel, own_likelihood: float
+) -> None:
+    """By hand, from the plain model, without any packing."""
+    scorer.own_likelihood = own_likelihood
+    prompt, reply = [5, 9, 30], [40, 41, 42, 3]
+    row = torch.tensor([prompt + reply])
+    states = scorer.body.final_norm(scorer.body.hidden(row))  # (1, T, D)
+    log_p = scorer.body(row)[0, 2:-1].log_softmax(-1)[range(4), reply]  # (4,)
+    expected = states[0, -1] @ scorer.head.weight[0] + own_likelihood * log_p.mean()
+    scores, log_probs = scorer(batch(prompt, reply))
+    assert scores[0].item() == pytest.approx(expected.item(), abs=1e-4)
+    assert torch.allclose(log_probs[0], log_p, atol=1e-5)
+    changed = scorer(batch(prompt, [*reply[:-1], 4]))[0]
+    assert (changed - scores).abs().item() > 1e-3, "the last token decides"
 
 
-def test_rows_are_scored_in_their_order(scorer: RewardModel) -> None:
-    scores = score_rows(scorer, ROWS * 100)  # more than one pass, sorted by length inside
-    assert torch.allclose(scores, score_rows(scorer, ROWS).repeat(100), atol=1e-5)
-    assert not scores.requires_grad
-    with pytest.raises(ValueError, match="a conversation has 0 tokens"):
-        score_rows(scorer, [[1], []])
+def test_many_replies_are_scored_in_their_order(scorer: RewardModel) -> None:
+    prompts, replies = [[5, 9], [7]], [[[40, 3], [41, 42, 3]], [[3]]]
+    few = score_replies(scorer, prompts, replies)
+    many = score_replies(scorer, prompts * 100, replies * 100)  # more than one pass
+    assert torch.allclose(many, few.repeat(100), atol=1e-5)
+    assert not few.requires_grad and len(set(few.tolist())) == 3
+    with pytest.raises(ValueError, match="a reply has 0 tokens"):
+        score_replies(scorer, [[1, 2]], [[[]]])
 
 
 def test_an_untrained_model_calls_all_replies_equal(policy: GPT, data: RewardData) -> None:
@@ -117,17 +125,15 @@ def test_an_untrained_model_calls_all_replies_equal(policy: GPT, data: RewardDat
 
 
 @torch.no_grad()
-def test_values_stand_at_every_token_and_do_not_see_the_future(policy: GPT) -> None:
+def test_values_stand_before_every_token_and_do_not_see_the_future(policy: GPT) -> None:
     model = ValueModel(policy)
-    tokens = pad_right(ROWS[2:3], 0)
-    assert model(tokens).count_nonzero() == 0, "it expects nothing at first"
+    assert model(batch([5, 9], [40, 41, 3])).count_nonzero() == 0, "it expects nothing at first"
     torch.nn.init.normal_(model.head.weight)
-    values = model(tokens)
-    assert values.shape == (1, 6)
-    later = tokens.clone()
-    later[0, 4:] = 50
-    assert torch.allclose(model(later)[0, :4], values[0, :4], atol=1e-6)
-    assert (model(later)[0, 4:] - values[0, 4:]).abs().min() > 1e-4
+    values = model(batch([5, 9], [40, 41, 3], [43]))
+    assert values.shape == (2, 3) and values[1, 1:].count_nonzero() == 0
+    later = model(batch([5, 9], [40, 50, 50], [43]))
+    assert torch.allclose(later[:, :2], values[:, :2], atol=1e-6)
+    assert (later[0, 2] - values[0, 2]).abs() > 1e-4
 
 
 def test_each_reply_is_encoded_once_and_the_pairs_are_kept() -> None:
@@ -136,7 +142,7 @@ def test_each_reply_is_encoded_once_and_the_pairs_are_kept() -> None:
     assert len(groups) == 6
     assert all(len(group.replies) == 3 for group in groups), "three replies, three pairs of them"
     texts = [
-        (TOKENIZER.decode(group.rows[chosen]), TOKENIZER.decode(group.rows[rejected]))
+        tuple(TOKENIZER.decode(group.prompt + group.replies[i]) for i in (chosen, rejected))
         for group in groups
         for chosen, rejected in group.pairs
     ]
@@ -150,30 +156,50 @@ def test_each_reply_is_encoded_once_and_the_pairs_are_kept() -> None:
 def test_replies_that_share_a_request_are_scored_as_if_alone(
     scorer: RewardModel, data: RewardData
 ) -> None:
-    rows = [row for group in data.train for row in group.rows]
-    alone = torch.cat([scorer(torch.tensor([r]), torch.tensor([len(r)])) for r in rows])  # (R,)
-    assert torch.allclose(score_replies(scorer, data.train), alone, atol=1e-5)
+    scorer.own_likelihood = 2.0
+    alone = [scorer(batch(group.prompt, r))[0] for group in data.train for r in group.replies]
+    together, _ = scorer(batch_of(data.train, 64))
+    assert torch.allclose(together, torch.cat(alone), atol=1e-5)
     bare = replace(data.train[0], replies=[[3], *data.train[0].replies])  # a reply that only ends
-    row = torch.tensor([[*bare.prompt, 3]])
-    expected = scorer(row, torch.tensor([row.shape[1]]))
-    assert torch.allclose(score_replies(scorer, [data.train[1], bare])[3], expected[0], atol=1e-5)
+    expected = scorer(batch(bare.prompt, [3]))[0][0]
+    assert torch.allclose(scorer(batch_of([data.train[1], bare], 64))[0][3], expected, atol=1e-5)
 
 
+@torch.no_grad()
 def test_a_reply_may_fill_the_context(scorer: RewardModel, data: RewardData) -> None:
-    full = replace(data.train[0], replies=[[9] * (64 - len(data.train[0].prompt))], pairs=[])
-    assert torch.allclose(score_replies(scorer, [full]), score_rows(scorer, full.rows), atol=1e-5)
+    full = [9] * (64 - len(data.train[0].prompt))
+    assert scorer(batch(data.train[0].prompt, full))[0].isfinite().all()
 
 
 def test_the_loss_over_groups_is_the_loss_over_pairs(scorer: RewardModel, data: RewardData) -> None:
     better, worse = pair_places(data.train)
-    scores = score_replies(scorer, data.train)
+    scores, _ = scorer(batch_of(data.train, 64))
     together = reward_loss(scores[better], scores[worse])
     losses = []
     for group in data.train:
-        for chosen, rejected in group.pairs:
-            margin = score_rows(scorer, [group.rows[chosen], group.rows[rejected]])
+        for pair in group.pairs:
+            margin = score_replies(scorer, [group.prompt], [[group.replies[i] for i in pair]])
             losses.append(math.log1p(math.exp(-(margin[0] - margin[1]).item())))
     assert together.item() == pytest.approx(sum(losses) / len(losses), abs=1e-5)
+
+
+def test_the_best_replies_were_preferred_and_nothing_to_them() -> None:
+    group = Comparisons([5], [[1], [2], [3], [4]], [(0, 1), (2, 0), (2, 1)])
+    assert group.best == [False, False, True, False], "the fourth was never compared"
+
+
+def test_the_body_goes_on_learning_the_best_replies(
+    policy: GPT, data: RewardData, tmp_path: Path
+) -> None:
+    best = [replace(g, replies=[r for r, b in zip(g.replies, g.best, strict=True) if b], pairs=[])
+            for g in data.train]  # fmt: skip
+    held = batch_of(best, 64)
+    found = {}
+    for weight in (0.0, 5.0):
+        model = run(policy, data, tmp_path / str(weight), likelihood=weight, max_steps=30).model
+        with torch.no_grad():
+            found[weight] = reply_log_probs(model.body, held).sum().item()
+    assert found[5.0] > found[0.0] + 10
 
 
 def test_it_learns_and_writes_what_it_promises(
@@ -233,7 +259,7 @@ def test_eight_parts_of_one_request_equal_one_part_of_eight(policy: GPT, tmp_pat
 
 
 def test_a_policy_s_own_replies_are_compared(policy: GPT, capsys: pytest.CaptureFixture) -> None:
-    config = replace(CONFIG, requests=30, replies=3, max_new=5)
+    config = replace(CONFIG, requests=30, replies=3, max_new=5, visible=0.0)
     found = preferences_of(config, policy, TOKENIZER, "train")
     again = preferences_of(config, policy, TOKENIZER, "train")
     assert found == again and all(p.chosen != p.rejected for p in found)

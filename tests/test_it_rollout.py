@@ -14,9 +14,9 @@ from gpt.sampling import GREEDY, Sampling
 from instruction_tuning import reply_batch, rewards
 from instruction_tuning.chat_template import END, chat_tokens, encode_prompt
 from instruction_tuning.losses import token_log_probs
-from instruction_tuning.reply_batch import make_reply_batch, reply_log_probs, reply_values
+from instruction_tuning.reply_batch import make_reply_batch, reply_log_probs
 from instruction_tuning.request_data import load_request_data
-from instruction_tuning.reward_model import RewardModel, ValueModel, score_rows
+from instruction_tuning.reward_model import RewardModel, ValueModel, score_replies
 from instruction_tuning.rewards import ModelReward, check_rewards, find_reward
 from instruction_tuning.rollout import Rollout, roll_out, rollout_seed, sample_replies
 from instruction_tuning.rollout_config import GRPOConfig
@@ -81,11 +81,12 @@ def test_packed_rows_say_what_rows_of_their_own_say(
 def test_values_stand_before_the_token_that_they_are_about(policy: GPT) -> None:
     critic = ValueModel(policy)
     torch.nn.init.normal_(critic.head.weight)
-    packed = reply_values(critic, make_reply_batch(PROMPTS, REPLIES, 48))  # (B, L)
+    packed = critic(make_reply_batch(PROMPTS, REPLIES, 48))  # (B, L)
     row = 0
     for prompt, group in zip(PROMPTS, REPLIES, strict=True):
         for reply in group:
-            plain = critic(torch.tensor([prompt + reply]))[0]  # (T,)
+            x = critic.body.final_norm(critic.body.hidden(torch.tensor([prompt + reply])))
+            plain = critic.head(x)[0, :, 0]  # (T,)
             expected = plain[len(prompt) - 1 : len(prompt) + len(reply) - 1]
             assert torch.allclose(packed[row, : len(reply)], expected, atol=1e-5)
             row += 1
@@ -127,7 +128,6 @@ def test_the_mask_goes_by_place(policy: GPT) -> None:
     rollout = roll(policy, n=4, max_new=40)
     lengths = [len(reply) for group in rollout.replies for reply in group]
     assert rollout.mask.sum(1).tolist() == lengths
-    assert rollout.rows[-1][:3] == PROMPTS[-1]
     for reply, ended in zip([r for g in rollout.replies for r in g], rollout.finished, strict=True):
         assert END_ID not in reply[:-1]
         assert (reply[-1] == END_ID) == ended and (ended or len(reply) == 40)
@@ -218,10 +218,12 @@ def test_a_reward_model_gets_a_zero_and_a_unit(policy: GPT) -> None:
     first = reward(REQUESTS, ["", "", ""], rollout)
     assert first.mean().item() == pytest.approx(0, abs=1e-5)
     assert first.std().item() == pytest.approx(1, abs=1e-3)
-    raw = score_rows(model, rollout.rows)
+    raw = score_replies(model, rollout.prompts, rollout.replies)
     assert (first.argsort() == raw.argsort()).all()
     cut = rollout_of([True, True, False])
-    expected = (score_rows(model, cut.rows) - raw.mean()) / raw.std() - torch.tensor([0, 0, 1.5])
+    expected = (
+        score_replies(model, cut.prompts, cut.replies) - raw.mean()
+    ) / raw.std() - torch.tensor([0, 0, 1.5])
     assert torch.allclose(reward(REQUESTS, ["", "", ""], cut), expected, atol=1e-4)
 
 

@@ -15,7 +15,7 @@ from instruction_tuning.demonstrations import demonstrate
 from instruction_tuning.instruction_data import sft_rows
 from instruction_tuning.preference_data import compare
 from instruction_tuning.preferences import label_pairs
-from instruction_tuning.reward_model import RewardModel, score_rows
+from instruction_tuning.reward_model import RewardModel, score_replies
 from instruction_tuning.reward_trainer import RewardData
 from instruction_tuning.reward_trainer import train as train_reward
 from instruction_tuning.saved_model import (
@@ -91,9 +91,10 @@ def test_a_reward_model_comes_back(changes: dict[str, object]) -> None:
     model, tokenizer = load_reward_model("mine")
     assert isinstance(model, RewardModel)
     assert_equal(model, result.model)
-    row = tokenizer.encode("spell kapi backwards")
-    assert torch.equal(score_rows(model, [row]), score_rows(result.model, [row]))
-    assert score_rows(model, [row]).item() != 0.0
+    assert model.own_likelihood == result.model.own_likelihood > 0
+    asked = [tokenizer.encode("spell kapi backwards")], [[tokenizer.encode("ipak")]]
+    assert torch.equal(score_replies(model, *asked), score_replies(result.model, *asked))
+    assert score_replies(model, *asked).item() != 0.0
 
 
 def test_lora_on_lora(capsys: pytest.CaptureFixture[str]) -> None:
