@@ -18,20 +18,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from benchmarks.seed_measures import NO_GOAL, Goal, over_seeds, print_and_record
 from benchmarks.timing import THREADS, prepare
 from instruction_tuning.recipes import STAGES, make_recipe
 from instruction_tuning.stages import Stages
 from tutorial_kit.console import OneLineParser, run_entry
-from tutorial_kit.experiments import mean_and_spread
-from tutorial_kit.results import Result, format_measured, record
+from tutorial_kit.results import Result
 
 NAME = "instruction_tuning.quality"
 PRESET, SEEDS = "quick", (0, 1, 2)
 SAMPLES = (1, 4, 16)  # of best-of-n
 TRAINED = tuple(stage for stage in STAGES if stage != "base")
 Numbers = dict[str, float]
-Goal = tuple[float | None, float | None]  # at least, aim
-NO_GOAL: Goal = (None, None)
 
 
 class Assistant:
@@ -55,23 +53,29 @@ class Assistant:
 
 @dataclass(frozen=True)
 class Quantity:
-    """What is read off an assistant, in ``unit``."""
+    """What is read off the assistants, in ``unit``."""
 
     what: str  # in a few words
-    read: Callable[[Assistant], float]
+    read: Callable[[Sequence[Assistant]], list[float]]  # one value a seed
     unit: str = "%"
     goal: Goal = NO_GOAL
     better: str = "higher"
 
 
+def each(read: Callable[[Assistant], float]) -> Callable[[Sequence[Assistant]], list[float]]:
+    """Returns what reads one value off each assistant."""
+    return lambda assistants: [read(told) for told in assistants]
+
+
 def share(stage: str, key: str, what: str, goal: Goal = NO_GOAL) -> Quantity:
     """Returns a share of a stage in %."""
-    return Quantity(what, lambda told: 100 * told(stage)[key], goal=goal)
+    return Quantity(what, each(lambda told: 100 * told(stage)[key]), goal=goal)
 
 
 def gain(stage: str, over: str, key: str, what: str, goal: Goal = NO_GOAL) -> Quantity:
     """Returns by how many points a stage is above another one."""
-    return Quantity(what, lambda told: 100 * (told(stage)[key] - told(over)[key]), "points", goal)
+    read = each(lambda told: 100 * (told(stage)[key] - told(over)[key]))
+    return Quantity(what, read, "points", goal)
 
 
 def policy_quantities(
@@ -94,58 +98,12 @@ def policy_quantities(
         ),
         f"{stage}_chatter": share(stage, "chatter", f"{name}: replies with chatter, sampled"),
         f"{stage}_kl": Quantity(
-            f"{name}: KL to SFT", lambda told: told(stage)["kl"], "nats a reply", better="lower"
+            f"{name}: KL to SFT",
+            each(lambda told: told(stage)["kl"]),
+            "nats a reply",
+            better="lower",
         ),
     }
-
-
-WORST = "grpo_worst_task"
-QUANTITIES: dict[str, Quantity] = {
-    "base_exact": share("base", "exact", "base model: answered exactly, greedy"),
-    "sft_exact": share("sft", "exact", "SFT: answered exactly, greedy", (70.0, 90.0)),
-    "sft_sampled": share("sft", "exact_sampled", "SFT: answered exactly, sampled"),
-    "sft_chatter": share("sft", "chatter", "SFT: replies with chatter, sampled"),
-    "reward_accuracy": share(
-        "reward", "accuracy", "reward model: pairs of unseen requests told right", (88.0, 95.0)
-    ),
-    **{
-        f"best_of_{n}": share("reward", f"best_of.{n}", f"best of {n} by the reward model: exact")
-        for n in SAMPLES
-    },
-    **{
-        f"pass_at_{n}": share("reward", f"pass.{n}", f"at least one of {n} samples is exact")
-        for n in SAMPLES[1:]
-    },
-    "best_of_16_above_4": Quantity(
-        "best of 16 above best of 4",
-        lambda told: 100 * (told("reward")["best_of.16"] - told("reward")["best_of.4"]),
-        "points", (0.0, None),
-    ),
-    "best_of_16_share": Quantity(
-        "best of 16, as a share of pass@16",
-        lambda told: 100 * told("reward")["best_of.16"] / told("reward")["pass.16"],
-        goal=(None, 80.0),
-    ),
-    **policy_quantities("dpo", "DPO with the likelihood term", (5.0, 15.0), (15.0, 30.0)),
-    **policy_quantities("likelihood", "training on the chosen replies alone"),
-    "dpo_above_likelihood": gain(
-        "dpo", "likelihood", "exact", "DPO above training on the chosen replies alone, greedy",
-        (0.0, None),
-    ),
-    "dpo_sampled_above_likelihood": gain(
-        "dpo", "likelihood", "exact_sampled",
-        "DPO above training on the chosen replies alone, sampled", (0.0, None),
-    ),
-    **policy_quantities("ppo", "PPO on the reward model", (0.0, 5.0), (10.0, 20.0)),
-    **policy_quantities("grpo", "GRPO with the verifier", (3.0, 10.0), (20.0, 35.0)),
-    WORST: Quantity(
-        "GRPO above SFT in the task where it is least so, greedy", lambda told: 0.0, "points",
-        (None, 0.0),
-    ),
-}  # fmt: skip
-QUANTITIES["ppo_kl"] = replace(QUANTITIES["ppo_kl"], goal=(1.5, None))
-
-MEASURES = {f"{NAME}.{key}": quantity.what for key, quantity in QUANTITIES.items()}
 
 
 def worst_task(assistants: Sequence[Assistant]) -> list[float]:
@@ -162,29 +120,70 @@ def worst_task(assistants: Sequence[Assistant]) -> list[float]:
     return min(changes.values(), key=statistics.fmean)
 
 
+QUANTITIES: dict[str, Quantity] = {
+    "base_exact": share("base", "exact", "base model: answered exactly, greedy"),
+    "sft_exact": share("sft", "exact", "SFT: answered exactly, greedy", (70.0, 90.0)),
+    "sft_sampled": share("sft", "exact_sampled", "SFT: answered exactly, sampled"),
+    "sft_chatter": share("sft", "chatter", "SFT: replies with chatter, sampled"),
+    "reward_accuracy": share(
+        "reward", "accuracy", "reward model: pairs of unseen requests told right", (88.0, 95.0)
+    ),
+    "reward_accuracy_all": share(
+        "reward", "accuracy_all", "the same, with pairs that no labeler can tell apart"
+    ),
+    **{
+        f"best_of_{n}": share("reward", f"best_of.{n}", f"best of {n} by the reward model: exact")
+        for n in SAMPLES
+    },
+    **{
+        f"pass_at_{n}": share("reward", f"pass.{n}", f"at least one of {n} samples is exact")
+        for n in SAMPLES[1:]
+    },
+    "best_of_16_above_4": Quantity(
+        "best of 16 above best of 4",
+        each(lambda told: 100 * (told("reward")["best_of.16"] - told("reward")["best_of.4"])),
+        "points", (0.0, None),
+    ),
+    "best_of_16_share": Quantity(
+        "best of 16, as a share of pass@16",
+        each(lambda told: 100 * told("reward")["best_of.16"] / told("reward")["pass.16"]),
+        goal=(None, 80.0),
+    ),
+    **policy_quantities("dpo", "DPO with the likelihood term", (5.0, 15.0), (15.0, 30.0)),
+    **policy_quantities("likelihood", "training on the chosen replies alone"),
+    "dpo_above_likelihood": gain(
+        "dpo", "likelihood", "exact", "DPO above training on the chosen replies alone, greedy",
+        (0.0, None),
+    ),
+    "dpo_sampled_above_likelihood": gain(
+        "dpo", "likelihood", "exact_sampled",
+        "DPO above training on the chosen replies alone, sampled", (0.0, None),
+    ),
+    **policy_quantities("ppo", "PPO on the reward model", (0.0, 5.0), (10.0, 20.0)),
+    **policy_quantities("grpo", "GRPO with the verifier", (3.0, 10.0), (20.0, 35.0)),
+    "grpo_worst_task": Quantity(
+        "GRPO above SFT in the task where it is least so, greedy", worst_task, "points", (None, 0.0)
+    ),
+}  # fmt: skip
+QUANTITIES["ppo_kl"] = replace(QUANTITIES["ppo_kl"], goal=(1.5, None))
+
+MEASURES = {f"{NAME}.{key}": quantity.what for key, quantity in QUANTITIES.items()}
+
+
 def measure(
     keys: Sequence[str], seeds: Sequence[int] = SEEDS, preset: str = PRESET
 ) -> list[Result]:
     """Returns some of ``QUANTITIES``, each the mean over the seeds."""
     assistants = [Assistant(preset, seed) for seed in seeds]
-    results = []
-    for key in keys:
-        quantity, name = QUANTITIES[key], f"{NAME}.{key}"
-        if key == WORST:
-            values = worst_task(assistants)
-        else:
-            values = [quantity.read(told) for told in assistants]
-        value, spread = mean_and_spread(values)
-        results.append(
-            Result(
-                name, value, quantity.unit, *quantity.goal, better=quantity.better,
-                seeds=tuple(seeds), spread=spread if len(seeds) > 1 else None, preset=preset,
-                seconds=seconds_of(assistants), command=f"python -m benchmarks {name}",
-                note=quantity.what,
-            )
-        )  # fmt: skip
-        print(f"{name}: {format_measured(results[-1])}", flush=True)
-    return results
+    found = {key: QUANTITIES[key].read(assistants) for key in keys}
+    return [
+        over_seeds(
+            f"{NAME}.{key}", values, QUANTITIES[key].unit, QUANTITIES[key].goal, seeds=seeds,
+            note=QUANTITIES[key].what, preset=preset, seconds=seconds_of(assistants),
+            better=QUANTITIES[key].better,
+        )
+        for key, values in found.items()
+    ]  # fmt: skip
 
 
 def seconds_of(assistants: Sequence[Assistant]) -> float:
@@ -209,8 +208,7 @@ def main(argv: Sequence[str] | None = None) -> list[Result]:
     args = build_parser().parse_args(argv)
     machine = prepare()
     keys = list(QUANTITIES) if args.only is None else [args.only.removeprefix(f"{NAME}.")]
-    results = [replace(row, machine=machine) for row in measure(keys, args.seeds)]
-    return record("instruction_quality", results)
+    return print_and_record("instruction_quality", measure(keys, args.seeds), machine)
 
 
 if __name__ == "__main__":

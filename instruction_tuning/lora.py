@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -140,36 +140,6 @@ def lora_layers(model: nn.Module) -> Iterator[tuple[str, LoRALinear]]:
 def lora_parameters(model: nn.Module) -> list[nn.Parameter]:
     """Returns A and B of every layer: what an optimizer is given."""
     return [matrix for _, layer in lora_layers(model) for matrix in (layer.lora_a, layer.lora_b)]
-
-
-def lora_state(model: nn.Module) -> dict[str, Tensor]:
-    """Returns copies of A and B by name: all that has to be saved beside the base model."""
-    state = {}
-    for name, layer in lora_layers(model):
-        state[f"{name}.lora_a"] = layer.lora_a.detach().clone()
-        state[f"{name}.lora_b"] = layer.lora_b.detach().clone()
-    return state
-
-
-@torch.no_grad()
-def load_lora_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Copies what ``lora_state`` returned into a model with the same corrections, unmerged.
-
-    Raises:
-        ValueError: the names or the shapes differ.
-    """
-    own = lora_state(model)
-    ours, theirs = ({name: tuple(t.shape) for name, t in s.items()} for s in (own, state))
-    if ours != theirs:
-        name, shape = sorted(ours.items() ^ theirs.items())[0]
-        raise ValueError(
-            f"the LoRA state does not fit the model: {name} {shape} is in one of them only. "
-            "Call add_lora with the names and the rank of the run that was saved."
-        )
-    unmerge_lora(model)
-    for name, layer in lora_layers(model):
-        layer.lora_a.copy_(state[f"{name}.lora_a"])
-        layer.lora_b.copy_(state[f"{name}.lora_b"])
 
 
 def merge_lora(model: nn.Module) -> None:

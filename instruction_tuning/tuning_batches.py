@@ -14,6 +14,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from tutorial_kit.device import mixed_seed
+
 Row = TypeVar("Row")
 
 SORTED_TOGETHER = 8  # minibatches whose rows are sorted by length among themselves
@@ -78,7 +80,7 @@ class RowSampler:
         if self.sorted_together == 1:
             return [rows]
         batches = rows[self.lengths[rows].argsort(stable=True)].split(self.batch_size)
-        generator = torch.Generator().manual_seed(_mixed(self.seed, 2 * block + 1))
+        generator = torch.Generator().manual_seed(mixed_seed(self.seed, 2 * block + 1))
         turn = torch.randperm(len(batches), generator=generator).tolist()
         return [batches[place] for place in turn]
 
@@ -94,7 +96,7 @@ class RowSampler:
     def _order_of(self, epoch: int) -> Tensor:
         """Returns the order of the rows in an epoch, (N,)."""
         if epoch != self._order[0]:
-            generator = torch.Generator().manual_seed(_mixed(self.seed, 2 * epoch))
+            generator = torch.Generator().manual_seed(mixed_seed(self.seed, 2 * epoch))
             self._order = (epoch, torch.randperm(len(self.lengths), generator=generator))
         return self._order[1]
 
@@ -107,8 +109,3 @@ def parts_of(rows: Sequence[Row], parts: int) -> list[Sequence[Row]]:
     """
     size = -(-len(rows) // parts)
     return [rows[start : start + size] for start in range(0, len(rows), size)]
-
-
-def _mixed(seed: int, number: int) -> int:
-    """Returns a seed that differs for every pair, so that run 1 does not repeat run 0 shifted."""
-    return (seed * 0x9E3779B97F4A7C15 + number * 0xD1342543DE82EF95) % 2**63

@@ -254,8 +254,8 @@ def test_speed_is_judged_by_its_goals() -> None:
 TOLD: dict[str, dict[str, float]] = {
     "base": {"exact": 0.01},
     "sft": {"exact": 0.7, "exact_sampled": 0.5, "chatter": 0.2, "task.add": 0.5, "task.sort": 0.9},
-    "reward": {"accuracy": 0.9, "best_of.1": 0.5, "best_of.4": 0.6, "best_of.16": 0.7,
-               "pass.4": 0.7, "pass.16": 0.8},
+    "reward": {"accuracy": 0.9, "accuracy_all": 0.8, "best_of.1": 0.5, "best_of.4": 0.6,
+               "best_of.16": 0.7, "pass.4": 0.7, "pass.16": 0.8},
     "dpo": {"exact": 0.8, "exact_sampled": 0.7, "chatter": 0.0, "kl": 1.0},
     "likelihood": {"exact": 0.75, "exact_sampled": 0.6, "chatter": 0.1, "kl": 0.5},
     "ppo": {"exact": 0.7, "exact_sampled": 0.65, "chatter": 0.0, "kl": 1.2},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,16 +14,15 @@ from gpt.gpt_model import GPT
 from instruction_tuning.lora import (
     LoRALinear,
     add_lora,
-    load_lora_state,
     lora_layers,
     lora_parameters,
-    lora_state,
     merge_lora,
     remove_lora,
     unmerge_lora,
     without_lora,
 )
 from instruction_tuning.losses import sft_loss, token_log_probs
+from instruction_tuning.saved_model import load_trained, trained_weights
 from instruction_tuning.small_examples import small_batch, small_model
 
 NAMES = ("qkv", "output", "expand")
@@ -109,7 +109,7 @@ def test_a_step_changes_a_and_b_alone_and_lowers_the_loss() -> None:
         optimizer.step()
     assert loss_of(model) < first
     changed = {name for name, p in model.named_parameters() if not torch.equal(p, before[name])}
-    assert changed == set(lora_state(model))
+    assert changed == set(trained_weights(model))
 
 
 def test_names_are_ends_of_names() -> None:
@@ -182,28 +182,24 @@ def test_without_lora_ends_also_after_an_error() -> None:
     assert torch.equal(model(tokens()), tuned)
 
 
-def test_state_holds_a_and_b_alone_and_loads_into_another_model() -> None:
+def test_what_is_saved_is_a_and_b_alone_and_fits_another_model(tmp_path: Path) -> None:
     model = tuned_model()
-    state = lora_state(model)
+    state = {name: weight.clone() for name, weight in trained_weights(model).items()}
     assert len(state) == 2 * 6 and all(name.endswith((".lora_a", ".lora_b")) for name in state)
     assert sum(t.numel() for t in state.values()) < 0.5 * sum(
         p.numel() for p in small_model().parameters()
     )
     other = small_model()
     add_lora(other, NAMES, rank=4, alpha=8.0)
-    merge_lora(other)
-    load_lora_state(other, state)  # unmerges first
-    assert torch.equal(other(tokens()), model(tokens()))
-    state[next(iter(state))].add_(1.0)  # a copy: the model does not change
+    load_trained(other, state, tmp_path)
     assert torch.equal(other(tokens()), model(tokens()))
 
 
-def test_a_state_of_other_layers_or_another_rank_is_refused() -> None:
-    for wrong in ({"names": ("qkv",)}, {"rank": 2}):
-        other = small_model()
-        add_lora(other, **{"names": NAMES, "rank": 4, **wrong})  # type: ignore[arg-type]
-        with pytest.raises(ValueError, match="does not fit the model: blocks.0.+Call add_lora"):
-            load_lora_state(other, lora_state(tuned_model()))
+def test_corrections_of_other_layers_are_refused(tmp_path: Path) -> None:
+    other = small_model()
+    add_lora(other, ("qkv",), rank=4)
+    with pytest.raises(ValueError, match="do not fit its own settings .+on one side only"):
+        load_trained(other, trained_weights(tuned_model()), tmp_path)
 
 
 def tied_model() -> GPT:

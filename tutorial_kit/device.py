@@ -57,6 +57,11 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
+def mixed_seed(seed: int, number: int) -> int:
+    """Returns a seed that differs for every pair, so that run 1 does not repeat run 0 shifted."""
+    return (seed * 0x9E3779B97F4A7C15 + number * 0xD1342543DE82EF95) % 2**63
+
+
 def keep_freed_memory() -> bool:
     """Asks glibc to keep large freed buffers instead of returning them to the kernel.
 

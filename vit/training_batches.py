@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tutorial_kit.device import mixed_seed
 from vit.augmentation import Augmentation
 from vit.image_data import ImageData
 from vit.prediction import normalize, unit_range
@@ -81,7 +82,7 @@ class ImageSampler:
     def next_batch(self) -> ImageBatch:
         """Returns the next minibatch, on the CPU."""
         rows = self._rows()
-        generator = torch.Generator().manual_seed(_mixed(self.seed, 2 * self.number + 1))
+        generator = torch.Generator().manual_seed(mixed_seed(self.seed, 2 * self.number + 1))
         self.number += 1
         split = self.data.train
         images, (labels, others, share) = self.augmentation(
@@ -102,12 +103,7 @@ class ImageSampler:
     def _order_of(self, epoch: int) -> Tensor:
         """Returns the order of the pictures in an epoch, (N,)."""
         if epoch != self._epoch:
-            generator = torch.Generator().manual_seed(_mixed(self.seed, 2 * epoch))
+            generator = torch.Generator().manual_seed(mixed_seed(self.seed, 2 * epoch))
             self._epoch = epoch
             self._order = torch.randperm(len(self.data.train.labels), generator=generator)
         return self._order
-
-
-def _mixed(seed: int, number: int) -> int:
-    """Returns a seed that differs for every pair, so that run 1 does not repeat run 0 shifted."""
-    return (seed * 0x9E3779B97F4A7C15 + number * 0xD1342543DE82EF95) % 2**63
