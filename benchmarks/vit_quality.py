@@ -98,11 +98,15 @@ def measure(name: str, seeds: Sequence[int] = SEEDS, threads: int = THREADS) -> 
     configs = {seed: fashion_config(run, seed, threads) for seed in seeds}
     outcomes = [learn(f"{name}_seed{seed}", config)[1] for seed, config in configs.items()]
     key = f"vit.fashion.{name}"
-    return over_seeds(
+    row = over_seeds(
         key, [outcome["accuracy"] for outcome in outcomes], "%", run.goal, seeds=seeds,
         preset=run.preset, note=MEASURES[key],
         seconds=sum(outcome["seconds"] for outcome in outcomes),
     )  # fmt: skip
+    if threads == THREADS:
+        return row
+    command = f"python -m benchmarks.vit_quality --only {key} --threads {threads}"
+    return replace(row, command=command)
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -98,11 +98,16 @@ def accuracy_of(model: ViT, data: ImageData) -> float:
     return 100 * float((found == data.test.labels).double().mean())
 
 
-def accuracies(config: TrainConfig) -> tuple[float, float, float]:
-    """Trains at the size of the data, or reads what is trained.
+def accuracies(config: TrainConfig, tuning_steps: int) -> tuple[float, float, float]:
+    """Trains, or reads what is trained, and tests.
+
+    Args:
+        config: of the training, at the size of the data.
+        tuning_steps: updates of the fine-tuning at the larger size.
 
     Returns:
-        The test accuracy there, at ``SCALE`` times the size, and there after fine-tuning, in %.
+        The test accuracy at the size of the data, at ``SCALE`` times the size, and there after
+        fine-tuning, in %.
     """
     folder, _ = learn(f"resized_seed{config.seed}", config)
     model, data = cast(ViT, load_run(folder)[0]), pictures_of(config.dataset)
@@ -110,7 +115,7 @@ def accuracies(config: TrainConfig) -> tuple[float, float, float]:
     resized = model.resized(larger.image_size)
     before = accuracy_of(resized, larger)
     torch.manual_seed(config.seed)  # dropout
-    fine_tune(resized, larger, config, TUNING_STEPS)
+    fine_tune(resized, larger, config, tuning_steps)
     return accuracy_of(model, data), before, accuracy_of(resized, larger)
 
 
@@ -120,8 +125,8 @@ def measure(
     """Measures all, once for each seed."""
     started = time.perf_counter()
     found, of_quick = (
-        [accuracies(replace(one, seed=seed, threads=THREADS)) for seed in seeds]
-        for one in (config, quick)
+        [accuracies(replace(one, seed=seed, threads=THREADS), steps) for seed in seeds]
+        for one, steps in ((config, TUNING_STEPS), (quick, 0))
     )
     pairs = zip(seeds, found, strict=True)
     rows = [[seed, *(round(value, 2) for value in row)] for seed, row in pairs]

@@ -5,8 +5,10 @@ pictures of 32 x 32 pixels: cross-entropy, fused AdamW, clipping at 1. Each side
 its own, and they take turns. Theirs runs twice, as it comes and after ``tune_cpu``, the kit's
 settings of the processor: what is left of the ratio then is the model's.
 
-Memory: the peak of a process minus what it held with all imported and before the model was built,
-so weights, gradients, the optimizer's memory and everything a step needs in between.
+Memory: the peak of a process minus what it held before the model was built, so weights, gradients,
+the optimizer's memory and everything a step needs in between. Every process has trained a model of
+one layer before: what torch loads for its first step belongs to no model (and transformers, when it
+is imported, loads a good part of it).
 """
 
 from __future__ import annotations
@@ -114,8 +116,11 @@ class Plan:
     sides: tuple[str, ...] = SIDES
 
     def load(self, side: str) -> None:
-        """Imports transformers where it is needed."""
+        """Imports transformers where it is needed, and lets torch load what a first step needs."""
         import_peer(side)
+        tiny = replace(self.model, n_layers=1, n_heads=1, d_model=8, d_ff=8)
+        (batch,) = random_batches(1, 2, tiny, torch.Generator().manual_seed(0))
+        self._step(side, tiny)(batch)
 
     def turns(self) -> list[list[Batch]]:
         """Returns the same random minibatches for every side."""
@@ -129,7 +134,10 @@ class Plan:
         """Returns the training step of a side."""
         if side == TUNED:
             tune_cpu()
-        return our_step(self.model) if side == "ours" else peer_step(self.model)
+        return self._step(side, self.model)
+
+    def _step(self, side: str, config: ViTConfig) -> Step:
+        return our_step(config) if side == "ours" else peer_step(config)
 
     def amount(self, batch: Batch) -> int:
         """Returns the pictures of a minibatch."""

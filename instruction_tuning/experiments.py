@@ -16,7 +16,7 @@ from instruction_tuning.recipes import Changes, Recipe, make_recipe
 BASELINE: dict[str, dict[str, Any]] = {
     "sft": {},
     "reward": {},
-    "dpo": {"max_steps": 150},
+    "dpo": {"requests": 4000, "max_steps": 200},
     "ppo": {"max_steps": 30, "eval_every": 5},
     "grpo": {"max_steps": 40, "eval_every": 10},
 }
@@ -119,9 +119,9 @@ EXPERIMENTS = {
         ("accuracy", "best_of_16", "best_of_4"),
         _vary(
             "reward",
-            {f"{count:,}, {kind}": {"requests": count, "max_steps": count // 16, **settings}
+            {f"{count:,}, {kind}": {"requests": count, "max_steps": steps, **settings}
              for kind, settings in (("read at the end", PAPERS), ("and its own likelihood", {}))
-             for count in (500, 2000, 4000)},
+             for count, steps in ((500, 32), (2000, 62), (8000, 250))},
         ),
     ),
     "kl": Experiment(
@@ -143,7 +143,7 @@ EXPERIMENTS = {
         },
     ),
     "dpo": Experiment(
-        "Which beta, and what is the likelihood term worth?",
+        "Which beta, what is the likelihood term worth, and wrong replies that are chosen?",
         "dpo",
         ("exact", "sampled", "kl", "chosen"),
         _vary(
@@ -154,6 +154,7 @@ EXPERIMENTS = {
                 "beta 1, none": {"beta": 1.0, "likelihood": 0.0},
                 "beta 0.1, likelihood": {"beta": 0.1},
                 "beta 0.3, likelihood": {},
+                "the same, all pairs": {"accepted": False},
                 "likelihood alone": {"loss": "likelihood"},
             },
         ),

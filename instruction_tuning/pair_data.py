@@ -11,7 +11,7 @@ from torch import Tensor
 from gpt.gpt_model import GPT
 from instruction_tuning.chat_template import Row
 from instruction_tuning.instruction_data import WORLD, pair_rows
-from instruction_tuning.preference_data import preferences_of
+from instruction_tuning.preference_data import accepted_pairs, preferences_of
 from instruction_tuning.reply_batch import ReplyBatch, make_reply_batch, reply_log_probs
 from instruction_tuning.tuning_config import DPOConfig
 from instruction_tuning.word_world import Request, draw_requests
@@ -99,8 +99,8 @@ def load_pair_data(config: DPOConfig, policy: GPT, tokenizer: WordTokenizer) -> 
     train, validation = (
         Pairs.of(
             pair_rows(
-                preferences_of(config, policy, tokenizer, split), tokenizer, max_len,
-                drop_long=not of_world,
+                accepted_pairs(config, preferences_of(config, policy, tokenizer, split)),
+                tokenizer, max_len, drop_long=not of_world,
             ),
             max_len,
         )

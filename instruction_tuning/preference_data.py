@@ -19,7 +19,7 @@ from instruction_tuning.instruction_data import (
     read_preferences,
     split_entries,
 )
-from instruction_tuning.preferences import label_pairs
+from instruction_tuning.preferences import Preference, label_pairs
 from instruction_tuning.replies import write_replies
 from instruction_tuning.tuning_config import DPOConfig, RewardConfig
 from instruction_tuning.word_world import Split, draw_requests
@@ -65,6 +65,29 @@ def preferences_of(
             "tune the base model first."
         )
     return pairs
+
+
+def accepted_pairs(config: DPOConfig, pairs: Sequence[HasPair]) -> Sequence[HasPair]:
+    """Returns the pairs that DPO learns from: those with a chosen reply that can stay as it is.
+
+    Where both replies are wrong, raising the better one teaches a mistake.
+
+    Args:
+        config: ``accepted`` says whether to leave any out.
+        pairs: of a file all are accepted.
+
+    Raises:
+        ValueError: none is left.
+    """
+    if not config.accepted:
+        return pairs
+    kept = [pair for pair in pairs if not isinstance(pair, Preference) or pair.accepted]
+    if not kept:
+        raise ValueError(
+            f"in {len(pairs)} pairs the labeler accepted no chosen reply as it is: there is nothing "
+            "to learn. Use --no-accepted, more --requests, or tune the base model first."
+        )
+    return kept
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,8 @@
 The labeler is the judge (``judge.py``) with weak eyes and a shaky hand: replies that are nearly
 equally good cannot be told apart, and now and then the worse reply is chosen, as people do. Ouyang
 et al. 2022, section 3.5, rank K replies to a prompt and train on all pairs of them; so does
-`label_pairs`.
+`label_pairs`. The better of two replies may still be wrong: so the labeler also says whether the
+chosen one can stay as it is.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from instruction_tuning.judge import judge
+from instruction_tuning.judge import exact_match, judge
 from instruction_tuning.word_world import Request
 
 VISIBLE = 0.2  # smallest difference between the judge's scores that a labeler sees
@@ -26,6 +27,7 @@ class Preference:
     request: Request
     chosen: str
     rejected: str
+    accepted: bool = True  # whether the chosen reply can stay as it is
 
     @property
     def prompt(self) -> str:
@@ -45,7 +47,8 @@ def label_pairs(
     Args:
         requests: N requests.
         replies: N lists of replies; a reply that occurs twice in a list counts once.
-        noise: share of pairs in which the worse reply is chosen.
+        noise: share of pairs in which the worse reply is chosen, and of replies that are wrongly
+            accepted or wrongly not.
         seed: the same seed flips the same pairs.
         visible: smallest difference between the judge's scores that the labeler sees.
 
@@ -67,10 +70,12 @@ def label_pairs(
         )
     if not 0 <= noise <= 1:
         raise ValueError(f"noise={noise} is no share of the pairs. Use 0 to 1, such as 0.05.")
-    dice = random.Random(f"labels {seed}")
+    dice, eyes = random.Random(f"labels {seed}"), random.Random(f"acceptance {seed}")
     found = []
     for request, several in zip(requests, replies, strict=True):
         scores = {reply: judge(request, reply) for reply in several}
+        accepted = {reply: exact_match(request, reply) != (eyes.random() < noise)
+                    for reply in scores}  # fmt: skip
         for one, other in combinations(scores, 2):
             difference = abs(scores[one] - scores[other])
             if not difference or difference < visible - 1e-9:  # 0.6 - 0.4 is below 0.2
@@ -78,5 +83,5 @@ def label_pairs(
             better, worse = sorted((one, other), key=scores.__getitem__, reverse=True)
             if dice.random() < noise:
                 better, worse = worse, better
-            found.append(Preference(request, better, worse))
+            found.append(Preference(request, better, worse, accepted[better]))
     return found

@@ -20,7 +20,7 @@ from instruction_tuning import dpo_trainer, grpo_trainer, ppo_trainer, reward_tr
 from instruction_tuning.base_model import base_model, parse_base_name
 from instruction_tuning.instruction_data import HasPair, pair_rows
 from instruction_tuning.pair_data import VALIDATION, PairData, Pairs
-from instruction_tuning.preference_data import compare, preferences_of
+from instruction_tuning.preference_data import accepted_pairs, compare, preferences_of
 from instruction_tuning.recipes import (
     POLICIES,
     Place,
@@ -201,9 +201,9 @@ class Stages:
     def _train_dpo(self, config: Any, folder: Path) -> TrainResult[Any]:
         sft = self.policy("sft")
         max_len = sft.config.max_len
+        pairs = [accepted_pairs(config, self.pairs("dpo", split)) for split in LEARNED]
         learned, held_out = (
-            Pairs.of(pair_rows(self.pairs("dpo", split), self.tokenizer, max_len), max_len)
-            for split in LEARNED
+            Pairs.of(pair_rows(each, self.tokenizer, max_len), max_len) for each in pairs
         )
         data = PairData(learned, held_out, draw_requests(VALIDATION, "validation", config.seed))
         return dpo_trainer.train(config, sft, self.tokenizer, data, folder, device=self.device)

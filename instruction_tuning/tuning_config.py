@@ -43,7 +43,7 @@ class RewardConfig(TuningConfig):
     """Reward model: give the better of two replies the higher score."""
 
     base: str = "quick_sft"  # the policy whose replies are compared; its weights are the start
-    requests: int = 4000  # requests of the world; or fewer, if the file has fewer
+    requests: int = 8000  # requests of the world; or fewer, if the file has fewer
     replies: int = 4  # replies that the policy writes to each request of the world
     visible: float = VISIBLE  # smallest difference of two replies, 0 to 1, that the labeler sees
     noise: float = 0.05  # share of the pairs that the labeler gets wrong
@@ -68,10 +68,13 @@ class DPOConfig(TuningConfig):
     replies: int = 4  # replies that the policy writes to each request of the world
     visible: float = VISIBLE  # smallest difference of two replies, 0 to 1, that the labeler sees
     noise: float = 0.05  # share of the pairs that the labeler gets wrong
+    accepted: bool = True  # leave out pairs of the world whose chosen reply is not accepted
     loss: Literal["dpo", "ipo", "likelihood"] = "dpo"  # likelihood: only the chosen reply counts
     beta: float = 0.3  # how dearly the policy pays for leaving the reference
-    likelihood: float = 0.5  # weight of the chosen reply's own negative log-likelihood; 0: none
-    lr: float = 2e-4  # peak learning rate of AdamW
+    likelihood: float = 1.0  # weight of the chosen reply's own negative log-likelihood; 0: none
+    requests: int = 8000  # requests of the world that the training draws
+    lr: float = 4e-4  # peak learning rate of AdamW
+    max_steps: int = 400  # updates of the weights
 
     def __post_init__(self) -> None:
         """Checks what is DPO's own, too."""
@@ -102,9 +105,9 @@ REWARD_PRESETS: dict[str, RewardConfig] = {
 }
 
 DPO_PRESETS: dict[str, DPOConfig] = {
-    "smoke": DPOConfig(**SMOKE, replies=2, visible=0.0),
+    "smoke": DPOConfig(**SMOKE, replies=2, visible=0.0, accepted=False),
     "quick": DPOConfig(),
-    "standard": DPOConfig(base="standard_sft", requests=16_000, max_steps=600),
+    "standard": DPOConfig(base="standard_sft", requests=16_000, max_steps=800),
 }
 
 PRESETS: dict[str, Mapping[str, TuningConfig]] = {

@@ -21,7 +21,9 @@ from instruction_tuning.instruction_data import (
     split_entries,
 )
 from instruction_tuning.judge import edit_distance, exact_match, is_chatty, judge
+from instruction_tuning.preference_data import accepted_pairs
 from instruction_tuning.preferences import VISIBLE, Preference, label_pairs
+from instruction_tuning.tuning_config import DPOConfig
 from instruction_tuning.word_world import (
     SHAPES,
     SPLITS,
@@ -496,6 +498,22 @@ def test_the_labeler_errs_as_often_as_asked():
     assert wrong / 1500 == pytest.approx(0.1, abs=0.03)
     assert pairs == label_pairs([KAPI] * 1500, [["ipak", "kapi"]] * 1500, noise=0.1, seed=2)
     assert all(pair.prompt == KAPI.text for pair in pairs)
+
+
+def test_a_chosen_reply_that_is_wrong_is_not_accepted():
+    pairs = label_pairs([KAPI], [["ipak", "sure, ipak", "xxxx"]], noise=0.0)
+    assert {(p.chosen, p.accepted) for p in pairs} == {("ipak", True), ("sure, ipak", False)}
+    noisy = label_pairs([KAPI] * 1500, [["ipak", "xxxx"]] * 1500, noise=0.1, seed=3)
+    accepted = sum(pair.accepted for pair in noisy) / 1500
+    assert accepted == pytest.approx(0.9 * 0.9 + 0.1 * 0.1, abs=0.03)  # chosen rightly, or not
+
+
+def test_dpo_learns_from_accepted_replies_alone():
+    pairs = [Preference(KAPI, "ipak", "xx"), Preference(KAPI, "ip", "xx", accepted=False)]
+    assert accepted_pairs(DPOConfig(), pairs) == pairs[:1]
+    assert accepted_pairs(DPOConfig(accepted=False), pairs) == pairs
+    with pytest.raises(ValueError, match="in 1 pairs the labeler accepted no chosen reply"):
+        accepted_pairs(DPOConfig(), pairs[1:])
 
 
 @pytest.mark.parametrize(

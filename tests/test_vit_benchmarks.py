@@ -169,6 +169,14 @@ def test_the_table_of_runs_is_that_of_the_goals() -> None:
     assert (plain.stem, plain.pooling) == ("patches", "cls")
 
 
+def test_other_threads_stand_in_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    outcome = {"accuracy": 90.0, "seconds": 1.0}
+    monkeypatch.setattr(vit_quality, "learn", lambda *_: (Path("run"), outcome))
+    for threads, more in ((vit_quality.THREADS, ""), (1, "_quality --only vit.fashion.vit_5")):
+        command = vit_quality.measure("vit_5", threads=threads).command
+        assert more in command and ("--threads 1" in command) == bool(more)
+
+
 def test_the_cnn_trains_on_the_pictures_of_its_vit() -> None:
     """Everything that decides a minibatch is the same, so is the time."""
     same = ("batch_size", "shift", "flip", "rotate", "zoom", "cutout", "mixup", "budget_minutes")
