@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from benchmarks.seed_measures import NO_GOAL, Goal, over_seeds, print_and_record
-from benchmarks.timing import THREADS, prepare
+from benchmarks.timing import prepare
 from instruction_tuning.recipes import STAGES, make_recipe
 from instruction_tuning.stages import Stages
 from tutorial_kit.console import OneLineParser, run_entry
@@ -27,6 +27,7 @@ from tutorial_kit.results import Result
 
 NAME = "instruction_tuning.quality"
 PRESET, SEEDS = "quick", (0, 1, 2)
+THREADS = 1  # a process: seeds can be trained side by side
 SAMPLES = (1, 4, 16)  # of best-of-n
 TRAINED = tuple(stage for stage in STAGES if stage != "base")
 Numbers = dict[str, float]
@@ -206,7 +207,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> list[Result]:
     """Trains what is not there yet, reads, records."""
     args = build_parser().parse_args(argv)
-    machine = prepare()
+    machine = prepare(THREADS)
     keys = list(QUANTITIES) if args.only is None else [args.only.removeprefix(f"{NAME}.")]
     return print_and_record("instruction_quality", measure(keys, args.seeds), machine)
 

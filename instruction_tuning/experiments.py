@@ -25,6 +25,8 @@ BASELINE: dict[str, dict[str, Any]] = {
 PAPERS = {"own_likelihood": 0.0, "likelihood": 0.0}  # a reward model that is read at <end> alone
 WEAK = {"requests": 500, "max_steps": 32, **PAPERS}  # comparisons of so few requests, seen twice
 
+FAST = {"lr": 6e-4, "schedule": "constant"}  # a policy that soon goes wherever the reward leads
+
 
 @dataclass(frozen=True)
 class Measure:
@@ -128,18 +130,18 @@ EXPERIMENTS = {
         "What should a nat cost in PPO?",
         "ppo",
         ("sampled", "kl", "exact", "judge"),
-        _vary("ppo", {f"{cost:g}": {"kl": cost} for cost in (0.0, 0.05, 0.2, 0.8)}),
+        _vary("ppo", {f"{cost:g}": {"kl": cost} for cost in (0.0, 0.1, 0.4, 1.6)}),
     ),
     "hacking": Experiment(
         "PPO without a price of the KL fools a weak reward model. What cures it?",
         "ppo",
         ("judge", "kl", "sampled"),
         {
-            "weak reward model": {"reward": WEAK, "ppo": {"kl": 0.0, "lr": 6e-4}},
-            "+ price of the KL": {"reward": WEAK, "ppo": {"kl": 0.2, "lr": 6e-4}},
-            "better reward model": {"ppo": {"kl": 0.0, "lr": 6e-4}},
-            "both": {"ppo": {"kl": 0.2, "lr": 6e-4}},
-            "verifier": {"ppo": {"kl": 0.0, "lr": 6e-4, "reward": "verifier"}},
+            "weak reward model": {"reward": WEAK, "ppo": {"kl": 0.0, **FAST}},
+            "+ price of the KL": {"reward": WEAK, "ppo": {"kl": 0.4, **FAST}},
+            "better reward model": {"ppo": {"kl": 0.0, **FAST}},
+            "both": {"ppo": {"kl": 0.4, **FAST}},
+            "verifier": {"ppo": {"kl": 0.0, "reward": "verifier", **FAST}},
         },
     ),
     "dpo": Experiment(

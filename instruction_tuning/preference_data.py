@@ -84,7 +84,7 @@ def accepted_pairs(config: DPOConfig, pairs: Sequence[HasPair]) -> Sequence[HasP
     kept = [pair for pair in pairs if not isinstance(pair, Preference) or pair.accepted]
     if not kept:
         raise ValueError(
-            f"in {len(pairs)} pairs the labeler accepted no chosen reply as it is: there is nothing "
+            f"in {len(pairs)} pairs the labeler accepted no chosen reply: there is nothing "
             "to learn. Use --no-accepted, more --requests, or tune the base model first."
         )
     return kept

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 from instruction_tuning.common_config import SMOKE, TuningConfig
 from tutorial_kit.config_checks import (
@@ -25,7 +24,6 @@ class RolloutConfig(TuningConfig):
     clip_ratio: float = 0.2  # how far the ratio of new and old probability may move from 1
     updates: int = 1  # passes over each rollout
     max_steps: int = 100  # rollouts, each with its updates
-    schedule: Literal["cosine", "linear", "constant"] = "constant"  # how the learning rate falls
     eval_every: int = 25  # steps between evaluations
 
     def __post_init__(self) -> None:
@@ -49,10 +47,10 @@ class PPOConfig(RolloutConfig):
     minibatches: int = 2  # updates in a pass over a rollout
     updates: int = 2  # passes over each rollout
     max_steps: int = 50  # rollouts, each with its updates
-    lr: float = 2e-4  # peak learning rate of AdamW
+    lr: float = 3e-4  # peak learning rate of AdamW
     value_lr: float = 5e-4  # peak learning rate of the value model
     value_clip: float = 0.2  # how far a value may move from that before the updates
-    kl: float = 0.2  # weight of the KL divergence from the reference, reward per nat
+    kl: float = 0.4  # weight of the KL divergence from the reference, reward per nat
     discount: float = 1.0  # what a reward one token later is worth, gamma
     lam: float = 0.95  # trust in rewards (1) or in values (0), GAE's lambda
 
@@ -76,7 +74,8 @@ class GRPOConfig(RolloutConfig):
     batch_size: int = 32  # requests of a rollout
     group: int = 8  # replies to each request, G
     unbiased: bool = False  # Dr. GRPO: divide neither by the group's spread nor by the length
-    lr: float = 3e-4  # peak learning rate of AdamW
+    max_steps: int = 120  # rollouts, each with its updates
+    lr: float = 4e-4  # peak learning rate of AdamW
 
     def __post_init__(self) -> None:
         """Checks what is GRPO's own, too."""

@@ -331,7 +331,7 @@ def test_an_assistant_asks_each_stage_once(monkeypatch: pytest.MonkeyPatch) -> N
     told = quality.Assistant("quick", 2)
     for stage in ("dpo", "likelihood", "dpo", "sft"):
         assert told(stage) == {"exact": 0.5}
-    assert asked == [("dpo", "dpo", 2, 2), ("dpo", "likelihood", 2, 2), ("sft", "", 2, 2)]
+    assert asked == [("dpo", "dpo", 2, 1), ("dpo", "likelihood", 2, 1), ("sft", "", 2, 1)]
     assert told.stages.recipe.sft.base == "quick:2"
 
 
