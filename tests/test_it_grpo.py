@@ -29,7 +29,7 @@ from instruction_tuning.world_tokenizer import build_tokenizer
 TOKENIZER = build_tokenizer()
 CONFIG = GRPOConfig(
     reward="judge", batch_size=4, group=4, max_steps=6, eval_every=2, checkpoint_every=3, lr=3e-3,
-    max_new=6, threads=1,
+    max_new=6, threads=1, schedule="constant",
 )  # fmt: skip
 
 

@@ -32,7 +32,7 @@ from tutorial_kit.console import run_entry
 TOKENIZER = build_tokenizer()
 CONFIG = PPOConfig(
     reward="judge", batch_size=8, max_steps=6, eval_every=2, checkpoint_every=3, lr=3e-3,
-    value_lr=3e-3, max_new=6, threads=1,
+    value_lr=3e-3, max_new=6, threads=1, schedule="constant",
 )  # fmt: skip
 
 
