@@ -16,6 +16,8 @@ from tutorial_kit.config_checks import (
     check_shares,
 )
 
+VALIDATION = 240  # requests of the validation split, answered in each evaluation
+
 
 @dataclass(frozen=True)
 class TuningConfig:

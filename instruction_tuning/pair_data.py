@@ -10,6 +10,7 @@ from torch import Tensor
 
 from gpt.gpt_model import GPT
 from instruction_tuning.chat_template import Row
+from instruction_tuning.common_config import VALIDATION
 from instruction_tuning.instruction_data import WORLD, pair_rows
 from instruction_tuning.preference_data import accepted_pairs, preferences_of
 from instruction_tuning.reply_batch import ReplyBatch, make_reply_batch, reply_log_probs
@@ -18,7 +19,6 @@ from instruction_tuning.word_world import Request, draw_requests
 from tutorial_kit.compute import autocast
 from tutorial_kit.word_tokenizer import WordTokenizer
 
-VALIDATION = 240  # requests of the validation split, answered in each evaluation
 TOGETHER = 256  # pairs scored at once without gradients
 
 

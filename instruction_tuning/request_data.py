@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from instruction_tuning.chat_template import encode_prompt
+from instruction_tuning.common_config import VALIDATION
 from instruction_tuning.instruction_data import WORLD, demonstrations_of
 from instruction_tuning.rollout_config import RolloutConfig
 from instruction_tuning.word_world import Request, Split, draw_requests
 from tutorial_kit.tokenizers import Tokenizer
 
-VALIDATION = 240  # requests of the validation split, answered in each evaluation
 OTHER_REQUESTS = 14_002  # added to the seed: neither SFT's requests nor the reward model's
 
 

@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from gpt.gpt_model import GPT
 from gpt.sampling import GREEDY
 from instruction_tuning.chat_template import PAD, ChatBatch, Row, chat_tokens, make_batch
+from instruction_tuning.common_config import VALIDATION
 from instruction_tuning.instruction_data import WORLD, demonstrations_of, sft_rows
 from instruction_tuning.judge import exact_match
 from instruction_tuning.losses import sft_loss, token_log_probs
@@ -52,7 +53,6 @@ from tutorial_kit.word_tokenizer import WordTokenizer
 
 __all__ = ["SFTData", "build_parser", "load_sft_data", "main", "train"]
 
-VALIDATION = 240  # requests of the validation split, answered greedily in each evaluation
 ROWS_TOGETHER = 256  # rows scored at once in an evaluation
 
 

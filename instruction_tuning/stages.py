@@ -18,8 +18,9 @@ from typing import Any, cast
 from gpt.gpt_model import GPT
 from instruction_tuning import dpo_trainer, grpo_trainer, ppo_trainer, reward_trainer, sft_trainer
 from instruction_tuning.base_model import base_model, parse_base_name
+from instruction_tuning.common_config import VALIDATION
 from instruction_tuning.instruction_data import HasPair, pair_rows
-from instruction_tuning.pair_data import VALIDATION, PairData, Pairs
+from instruction_tuning.pair_data import PairData, Pairs
 from instruction_tuning.preference_data import accepted_pairs, compare, preferences_of
 from instruction_tuning.recipes import (
     POLICIES,
