@@ -71,7 +71,7 @@ class DPOConfig(TuningConfig):
     accepted: bool = True  # leave out pairs of the world whose chosen reply is not accepted
     loss: Literal["dpo", "ipo", "likelihood"] = "dpo"  # likelihood: only the chosen reply counts
     beta: float = 0.3  # how dearly the policy pays for leaving the reference
-    likelihood: float = 1.0  # weight of the chosen reply's own negative log-likelihood; 0: none
+    likelihood: float = 3.0  # weight of the chosen reply's own negative log-likelihood; 0: none
     requests: int = 8000  # requests of the world that the training draws
     lr: float = 4e-4  # peak learning rate of AdamW
     max_steps: int = 400  # updates of the weights
