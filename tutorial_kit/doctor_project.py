@@ -36,8 +36,9 @@ TOP_LEVEL = (
 )
 EVERY_FAMILY = ("__init__.py", "quick_start.py", "texts/en.json")
 FAMILY_FILES = {
-    "cbow": ("README_cbow_tutorial.md", "cbow_model.py", "cbow_example.py")
-    + ("run_examples.py", "verify_embedding_updates.py"),
+    "cbow": ("README_cbow_tutorial.md", "cbow_data.py", "cbow_components.py", "cbow_model.py")
+    + ("cbow_trainer.py", "cbow_example.py", "embedding_visualization.py", "run_examples.py")
+    + ("verify_embedding_updates.py",),
     "transformer": ("README_transformer_tutorial.md", "positional_encoding.py")
     + ("transformer_components.py", "transformer_model.py", "train_transformer.py")
     + ("text_generation_example.py", "run_examples.py", "verify_structure.py"),

@@ -1,0 +1,189 @@
+"""The model, what a step sees, and the step in two ways."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from cbow.cbow_config import CBOWConfig
+from cbow.cbow_data import draw_sentences, window_extents
+from cbow.cbow_model import CBOW
+from cbow.fast_steps import FastRounds, context_weights, row_gradients, seen_from_words
+from cbow.readable_steps import readable_step
+from cbow.step_data import Batch, Stretch, StretchDrawer
+from cbow.toy_text import SMALL, designs, toy_batch, toy_corpus, toy_model
+from cbow.verify_embedding_updates import fast_step
+from tutorial_kit.config import override
+
+
+def test_the_start_is_word2vecs() -> None:
+    torch.manual_seed(0)
+    model = CBOW(CBOWConfig(d_model=10), [9, 5, 5, 2])
+    assert model.input.abs().max() <= 0.05 and model.input.unique().numel() == 40
+    assert not model.output.any()
+    batch = Batch(torch.tensor([0, 1, 2]), torch.tensor([[1, 0, 1]]).bool(), torch.tensor([1]),
+                  torch.tensor([[0, 2, 3, 0, 2]]), 1)  # fmt: skip
+    assert model(batch).item() == pytest.approx(6 * math.log(2))  # every score is 0
+
+
+def test_one_word_has_nothing_to_be_told_from() -> None:
+    with pytest.raises(ValueError, match="a vocabulary of 1 words leaves nothing"):
+        CBOW(CBOWConfig(), [3])
+
+
+@pytest.mark.parametrize("objective", ["softmax", "hierarchical"])
+def test_the_other_objectives_are_probabilities(objective: str) -> None:
+    model = toy_model(override(SMALL, {"objective": objective}))
+    batch, words = toy_batch(n=4), len(toy_corpus().vocabulary)
+    with torch.no_grad():
+        each = [model(replace(batch, targets=torch.full((4,), w))) for w in range(words)]
+    torch.testing.assert_close((-torch.stack(each)).exp().sum(dim=0), torch.ones(4))
+
+
+@pytest.mark.parametrize("objective", ["negative", "softmax", "hierarchical"])
+def test_every_objective_learns_a_batch_by_heart(objective: str) -> None:
+    config = override(SMALL, {"objective": objective, "shared_by": 1})
+    model, batch = toy_model(config), toy_batch(config)
+    losses = [readable_step(model, [batch], 0.05) for _ in range(60)]
+    assert losses[-1] < 0.7 * losses[0]
+
+
+def test_examples_are_those_of_the_text() -> None:
+    """Each target's context holds the words around it in its sentence, and no other."""
+    corpus, config = toy_corpus(), replace(SMALL, sample=1e-2, window=3)
+    drawer = StretchDrawer(corpus, config)
+    stretch = drawer.draw(0, 0)
+    generator = np.random.default_rng([config.seed, 0, 0])
+    tokens, starts = draw_sentences(corpus, drawer.keep, generator, drawer.slices[0])
+    left, right, _ = window_extents(starts, 3, generator)
+    assert len(tokens) < drawer.words(0)
+    batch = stretch.batch(0, len(stretch))
+    assert torch.equal(batch.targets, torch.from_numpy(tokens).long())
+    contexts = batch.contexts()
+    for i in range(len(tokens)):
+        expected = [*tokens[i - left[i] : i], *tokens[i + 1 : i + 1 + right[i]]]
+        assert contexts[i][batch.inside[i]].tolist() == expected
+
+
+def test_skip_gram_takes_the_same_windows_apart() -> None:
+    cbow = StretchDrawer(toy_corpus(), SMALL).draw(0, 0)
+    pairs = StretchDrawer(toy_corpus(), override(SMALL, {"architecture": "skipgram"})).draw(0, 0)
+    whole = cbow.batch(0, len(cbow))
+    expected = [
+        (target, word)
+        for target, words, inside in zip(whole.targets, whole.contexts(), whole.inside, strict=True)
+        for word in words[inside]
+    ]
+    assert len(pairs) == len(expected) and pairs.inside.all()
+    assert torch.equal(torch.tensor(expected), torch.stack([pairs.targets, pairs.text], dim=1))
+
+
+def test_draws_depend_on_seed_epoch_and_stretch_alone() -> None:
+    def noise(config=SMALL, number: int = 0, epoch: int = 0) -> list[int]:
+        torch.rand(3), np.random.rand(3)
+        return StretchDrawer(toy_corpus(), config).draw(number, epoch).noise.flatten().tolist()
+
+    assert noise() == noise()
+    others = [noise(replace(SMALL, seed=1)), noise(number=1), noise(epoch=1)]
+    assert all(other != noise() for other in others)
+
+
+def test_stretches_hold_the_whole_text_in_equal_numbers_for_each_lane() -> None:
+    corpus = toy_corpus(4000)
+    for words_per_stretch, lanes in ((300, 2), (300, 3), (10**6, 2)):
+        drawer = StretchDrawer(
+            corpus, replace(SMALL, lanes=lanes, words_per_step=24), words_per_stretch
+        )
+        assert len(drawer.slices) % lanes == 0
+        assert sum(map(drawer.words, range(len(drawer.slices)))) == len(corpus.tokens)
+
+
+def test_batches_are_a_stretch_cut_into_parts() -> None:
+    stretch = StretchDrawer(toy_corpus(), SMALL).draw(0, 0)
+    parts = list(stretch.batches(16))
+    assert torch.equal(torch.cat([p.targets for p in parts]), stretch.targets)
+    assert torch.equal(torch.cat([p.noise for p in parts]), stretch.noise)
+    whole = stretch.batch(0, len(stretch)).contexts()
+    assert torch.equal(torch.cat([p.contexts() for p in parts]), whole)
+
+
+def test_weights_by_word_are_weights_by_target_along_diagonals() -> None:
+    weights = torch.rand(7, 5)
+    by_word = seen_from_words(weights)
+    for word in range(11):
+        for column in range(5):
+            target = word - 4 + column
+            expected = weights[target, word - target] if 0 <= target < 7 else 0.0
+            assert by_word[word, column] == expected
+
+
+@pytest.mark.parametrize("config", list(designs()), ids=lambda c: (
+    f"{c.model.architecture}-{c.model.combine}-{c.model.gradient}-{c.shared_by}"))  # fmt: skip
+def test_the_fast_gradient_is_autograds(config) -> None:
+    model, batch = toy_model(config), toy_batch(config)
+    model(batch).sum().backward()
+    rows = row_gradients(model, batch)
+    dense = [torch.zeros_like(matrix) for matrix in (model.input, model.output)]
+    dense[0].index_add_(0, rows.text, rows.d_input)
+    dense[1].index_add_(0, rows.targets, rows.d_target)
+    dense[1].index_add_(0, rows.noise, rows.d_noise)
+    for ours, matrix in zip(dense, (model.input, model.output), strict=True):
+        torch.testing.assert_close(ours, matrix.grad, rtol=1e-5, atol=1e-5)
+        assert ours.abs().max() > 0.01
+
+
+def test_a_lonely_word_changes_nothing() -> None:
+    batch = Batch(torch.tensor([0, 1, 0]), torch.zeros(1, 3, dtype=torch.bool), torch.tensor([1]),
+                  torch.tensor([[2, 3]]), 1)  # fmt: skip
+    config = override(SMALL, {"negatives": 2})
+    model = toy_model(config)
+    before = [matrix.detach().clone() for matrix in model.parameters()]
+    fast_step(model, batch, 0.5)
+    assert not batch.has_context.any()
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), before, strict=True))
+
+
+def test_what_a_word_receives() -> None:
+    inside = torch.tensor([[True, False, True], [False, False, True]])
+    half = torch.tensor([[0.5, 0.0, 0.5], [0.0, 0.0, 1.0]])
+    ones = inside.float()
+    for settings, there, back in (
+        ({}, half, half), ({"gradient": "word2vec"}, half, ones), ({"combine": "sum"}, ones, ones)
+    ):  # fmt: skip
+        found = context_weights(inside, CBOWConfig(**settings))  # type: ignore[arg-type]
+        assert torch.equal(found[0], there) and torch.equal(found[1], back)
+
+
+def test_lanes_of_unequal_length_and_without_text() -> None:
+    """A lane whose stretch ends earlier, or that has none, simply stops taking part."""
+    drawer = StretchDrawer(toy_corpus(), replace(SMALL, lanes=1))
+    long = drawer.draw(0, 0)
+    short = Stretch(long.text[:24], long.inside[:20], long.targets[:20], long.noise[:5], 4)
+    model = toy_model()
+    rates = []
+    steps, targets = FastRounds(model, 3, 8, threads=2).run(
+        [long, None, short].__getitem__, lambda share: rates.append(share) or 0.01
+    )
+    assert (steps, targets) == (-(-len(long) // 8), len(long) + 20)
+    assert rates[0] == 0 and max(rates) < 1
+
+
+def test_an_error_in_one_thread_ends_the_round() -> None:
+    def draw(lane: int) -> Stretch:
+        if lane == 1:
+            raise ValueError("the disk is gone")
+        return StretchDrawer(toy_corpus(), SMALL).draw(0, 0)
+
+    with pytest.raises(ValueError, match="the disk is gone"):
+        FastRounds(toy_model(), 2, 8, threads=2).run(draw, lambda share: 0.01)
+
+
+@pytest.mark.parametrize("objective", ["softmax", "hierarchical"])
+def test_only_negative_sampling_is_fast(objective: str) -> None:
+    model = toy_model(override(SMALL, {"objective": objective}))
+    with pytest.raises(ValueError, match=f"objective={objective} has no fast training.*--readable"):
+        FastRounds(model, 2, 8, threads=1)
