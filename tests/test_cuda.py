@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from bert import bert_pretraining
+from cbow import cbow_trainer
 from gpt import train_gpt
 from instruction_tuning import (
     dpo_trainer,
@@ -102,6 +103,13 @@ def test_a_run_of_the_gpu_goes_on_and_moves_to_the_cpu(family: str) -> None:
         again = train(main, device, "whole", "--resume")
         for name, weight in whole.model.state_dict().items():
             assert torch.equal(weight.cpu(), again.model.state_dict()[name].cpu()), name
+
+
+def test_word_vectors_are_those_of_the_cpu() -> None:
+    cpu, gpu = (train(cbow_trainer.main, device, device) for device in ("cpu", "cuda"))
+    assert torch.allclose(gpu.vectors, cpu.vectors, atol=1e-4) and gpu.vectors.std() > 0
+    again = train(cbow_trainer.main, "cpu", "cuda", "--resume")  # finished: only loaded
+    assert torch.equal(again.vectors, gpu.vectors)
 
 
 @pytest.mark.parametrize("stage", AFTER_SFT)
