@@ -33,6 +33,9 @@ def test_record_merges_and_load_returns_what_was_recorded(tmp_path: Path) -> Non
     assert loaded["gpt.loss.b"].value == 1.0
     text = (tmp_path / "gpt.json").read_text(encoding="utf-8")
     assert list(json.loads(text)) == sorted(json.loads(text)) and "词元" in text
+    score = measured("gpt.score.c", 0.5, unit="")  # has no unit
+    record("gpt", score, tmp_path)
+    assert load_results(tmp_path)["gpt.score.c"] == score
 
 
 def test_record_fills_in_machine_and_commit(tmp_path: Path) -> None:

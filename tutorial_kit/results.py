@@ -38,7 +38,7 @@ class Result:
 
     name: str  # "gpt.training.tokens_per_second_vs_transformers"
     value: float  # what was measured, in `unit`
-    unit: str  # "x" (times as fast), "%" (0 to 100), "s", "tokens/s", "bits per byte", ...
+    unit: str = ""  # "x" (times as fast), "%" (0 to 100), "s", "tokens/s", ...; a score has none
     at_least: float | None = None  # the goal in `unit`; for better="lower" the most allowed
     aim: float | None = None  # the goal hoped for, in `unit`
     better: str = "higher"  # "higher" or "lower": which direction is better
