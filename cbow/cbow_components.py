@@ -54,7 +54,7 @@ def by_group(examples: Tensor, size: int) -> Tensor:
     A hidden vector of zeros changes nothing: the gradients of its noise are multiples of it.
 
     Args:
-        examples: (n, D), or (n, 1) of words.
+        examples: (n, D).
         size: examples in a group, G.
 
     Returns:
@@ -65,44 +65,29 @@ def by_group(examples: Tensor, size: int) -> Tensor:
     return padded.view(-1, size, examples.shape[1])
 
 
-def noise_weights(targets: Tensor, noise: Tensor, negatives: int, shared_by: int) -> Tensor:
-    """Returns how much each word of noise counts against each target.
-
-    All noise together weighs as much as K words. The target itself is no noise: where it was drawn,
-    its weight is 0, as in word2vec.c.
-
-    Args:
-        targets: (n,) words.
-        noise: (groups, drawn) words.
-        negatives: K.
-        shared_by: targets in a group, G.
-
-    Returns:
-        (groups, G, drawn) float.
-    """
-    other = by_group(targets[:, None], shared_by) != noise[:, None]  # (groups, G, drawn)
-    return torch.where(other, negatives / noise.shape[1], 0.0)
-
-
 def negative_sampling_losses(
-    hidden: Tensor, target: Tensor, noise: Tensor, weights: Tensor
+    hidden: Tensor, target: Tensor, noise: Tensor, negatives: float, shared_by: int
 ) -> Tensor:
     """Tells the target from noise (Mikolov et al. 2013b, eq. 4).
 
-    -log s(h . u_target) - sum over the noise of weight log s(-h . u_noise)
+    -log s(h . u_target) - K / Q sum over the Q words of noise of log s(-h . u_noise)
+
+    Where the target itself was drawn as noise, it counts as noise, as in the equation; word2vec.c
+    and gensim pass over it.
 
     Args:
         hidden: (n, D) hidden vectors h.
         target: (n, D) output vectors of the targets.
-        noise: (groups, K, D) output vectors of the noise.
-        weights: (groups, G, K), from ``noise_weights``.
+        noise: (groups, Q, D) output vectors of the noise of each group.
+        negatives: what all noise of a target weighs together, K.
+        shared_by: targets in a group, G.
 
     Returns:
         (n,) losses, nats.
     """
     attracted = F.logsigmoid((hidden * target).sum(dim=1))  # (n,)
-    scores = by_group(hidden, weights.shape[1]) @ noise.transpose(1, 2)  # (groups, G, K)
-    repelled = (weights * F.logsigmoid(-scores)).sum(dim=2)  # (groups, G)
+    scores = by_group(hidden, shared_by) @ noise.transpose(1, 2)  # (groups, G, Q)
+    repelled = negatives * F.logsigmoid(-scores).mean(dim=2)  # (groups, G)
     return -attracted - repelled.flatten()[: len(hidden)]
 
 
@@ -111,29 +96,35 @@ class NegativeGradients(NamedTuple):
 
     hidden: Tensor  # (n, D)
     target: Tensor  # (n, D)
-    noise: Tensor  # (groups, K, D)
+    noise: Tensor  # (groups, Q, D)
 
 
 def negative_sampling_gradients(
-    hidden: Tensor, target: Tensor, noise: Tensor, weights: Tensor, scale: float = 1.0
+    hidden: Tensor,
+    target: Tensor,
+    noise: Tensor,
+    negatives: float,
+    shared_by: int,
+    scale: float = 1.0,
 ) -> NegativeGradients:
     """Returns the gradients of negative sampling, by hand.
 
-    With e = s(h . u) - 1 for the target and e = weight s(h . u) for noise, the derivative by u is
+    With e = s(h . u) - 1 for the target and e = K / Q s(h . u) for noise, the derivative by u is
     e h, and the derivative by h the sum of all e u.
 
     Args:
         hidden: here and below as for ``negative_sampling_losses``.
         target: (n, D).
-        noise: (groups, K, D).
-        weights: (groups, G, K).
+        noise: (groups, Q, D).
+        negatives: K.
+        shared_by: G.
         scale: what all gradients are multiplied by; -rate makes the steps of a training of them.
     """
     scores = torch.linalg.vecdot(hidden, target)[:, None]  # (n, 1)
-    miss = scores.sigmoid_().sub_(1).mul_(scale)  # e of the target
-    grouped = by_group(hidden, weights.shape[1])  # (groups, G, D)
-    scores = torch.bmm(grouped, noise.transpose(1, 2))  # (groups, G, K)
-    false_alarm = scores.sigmoid_().mul_(weights).mul_(scale)  # e of the noise
+    miss = scores.sigmoid_().sub_(1).mul_(scale)  # e of the targets
+    grouped = by_group(hidden, shared_by)  # (groups, G, D)
+    scores = torch.bmm(grouped, noise.transpose(1, 2))  # (groups, G, Q)
+    false_alarm = scores.sigmoid_().mul_(scale * negatives / noise.shape[1])  # e of the noise
     d_hidden = torch.bmm(false_alarm, noise).view(-1, hidden.shape[1])[: len(hidden)]
     return NegativeGradients(
         d_hidden.addcmul_(miss, target),

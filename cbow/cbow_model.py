@@ -17,7 +17,6 @@ from cbow.cbow_components import (
     combine_context,
     hierarchical_losses,
     negative_sampling_losses,
-    noise_weights,
     softmax_losses,
 )
 from cbow.cbow_config import CBOWConfig
@@ -53,8 +52,8 @@ class CBOW(nn.Module):
         self.paths: WordPaths | None = None
         if config.objective == "hierarchical":
             self.paths = huffman_paths(counts)
-        # word2vec.c's start: U(-1/2D, 1/2D), and zeros. Every score is 0, every s(score) 1/2.
-        self.input = nn.Parameter((torch.rand(words, width) - 0.5) / width)  # (V, D)
+        # gensim's start: U(-1/D, 1/D), and zeros. Every score is 0, every s(score) 1/2.
+        self.input = nn.Parameter((2 * torch.rand(words, width) - 1) / width)  # (V, D)
         self.output = nn.Parameter(torch.zeros(words - (self.paths is not None), width))  # (V, D)
 
     def forward(self, batch: Batch) -> Tensor:
@@ -70,9 +69,8 @@ class CBOW(nn.Module):
                 part.to(hidden.device)[batch.targets] for part in self.paths
             )
             return hierarchical_losses(hidden, self.output[nodes], turns_left, on_path)
-        weights = noise_weights(batch.targets, batch.noise, self.negatives, batch.shared_by)
-        target, noise = self.output[batch.targets], self.output[batch.noise]  # (n, D), (g, K, D)
-        return negative_sampling_losses(hidden, target, noise, weights.to(hidden.dtype))
+        target, noise = self.output[batch.targets], self.output[batch.noise]  # (n, D), (g, Q, D)
+        return negative_sampling_losses(hidden, target, noise, self.negatives, batch.shared_by)
 
     def hidden(self, batch: Batch) -> Tensor:
         """Returns the vectors of the contexts, h, (n, D)."""

@@ -14,9 +14,9 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from tutorial_kit.plotting import INK, PALETTE, headline, label, new_figure
 
-PANELS = {  # measure -> (its axis, its name in a title)
-    "purity": ("neighbors of the same library (%)", "documentation, purity"),
-    "wordsim": ("WordSim-353, rank correlation (%)", "WikiText-2, WordSim"),
+PANELS = {  # measure -> (its axis with its text, what the best one is in a title)
+    "purity": ("neighbors of the same library (%), documentation", "Purest"),
+    "wordsim": ("WordSim-353, rank correlation (%), WikiText-2", "nearest to human ratings"),
 }
 
 
@@ -63,7 +63,7 @@ def cost_figure(question: str, rows: Sequence[Row]) -> Figure:
         label(axis, "", "words of documentation a second", name)
     fastest, slowest = highest(rows, "speed"), min(rows, key=lambda row: row.means["speed"])
     times = fastest.means["speed"] / max(slowest.means["speed"], 1e-9)
-    headline(figure, f"{question} {findings(rows)}. {fastest.label} reads {times:.1f} times as "
+    headline(figure, f"{question} {findings(rows)}; {fastest.label} reads {times:.1f} times as "
              f"fast as {slowest.label}")  # fmt: skip
     return figure
 
@@ -78,7 +78,7 @@ def shares_figure(question: str, rows: Sequence[Row]) -> Figure:
     for row in rows:
         lines.setdefault(row.line, []).append(row)
     gaps = []
-    for axis, (measure, (name, short)) in zip(panels, PANELS.items(), strict=True):
+    for axis, (measure, (name, _)) in zip(panels, PANELS.items(), strict=True):
         for color, (line, placed) in zip(PALETTE, lines.items(), strict=False):
             axis.errorbar([100 * row.share for row in placed],
                           [row.means[measure] for row in placed],
@@ -94,7 +94,7 @@ def shares_figure(question: str, rows: Sequence[Row]) -> Figure:
             f"{one.means[measure] - other.means[measure]:+.1f} at {100 * one.share:g} %"
             for one, other in ((first[0], last[0]), (first[-1], last[-1]))
         ]
-        gaps.append(f"{', '.join(dict.fromkeys(ends))} ({short})")
+        gaps.append(f"{', '.join(dict.fromkeys(ends))} ({measure})")
     panels[0].legend(fontsize=8, frameon=False)
     names = list(lines)
     headline(figure, f"{question} {names[0]} against {names[-1]}, points: {'; '.join(gaps)}")

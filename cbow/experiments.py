@@ -92,9 +92,9 @@ EXPERIMENTS = {
         "Shared negatives or separate ones?",
         {
             "separate": _vary(shared_by=1),
-            "8 targets share 8": _vary(shared_by=8, shared_draws=8),
-            "32 targets share 16": _vary(shared_by=32, shared_draws=16),
-            "128 targets share 64": _vary(shared_by=128, shared_draws=64),
+            "groups of 8": _vary(shared_by=8, shared_draws=8),
+            "groups of 32": _vary(shared_by=32, shared_draws=32),
+            "groups of 128": _vary(shared_by=128, shared_draws=128),
         },
         "cost",
     ),

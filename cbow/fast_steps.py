@@ -30,11 +30,10 @@ from torch.nn import functional as F
 from cbow.cbow_components import (
     context_counts,
     negative_sampling_gradients,
-    noise_weights,
 )
 from cbow.cbow_config import CBOWConfig
 from cbow.cbow_model import CBOW
-from cbow.step_data import Batch, Stretch
+from cbow.step_data import Batch
 
 
 class RowGradients(NamedTuple):
@@ -44,8 +43,8 @@ class RowGradients(NamedTuple):
     d_input: Tensor  # (m, D) by their input vectors
     targets: Tensor  # (n,) words
     d_target: Tensor  # (n, D) by their output vectors
-    noise: Tensor  # (groups K,) words
-    d_noise: Tensor  # (groups K, D) by their output vectors
+    noise: Tensor  # (groups Q,) words
+    d_noise: Tensor  # (groups Q, D) by their output vectors
 
 
 class _Spread(NamedTuple):
@@ -100,57 +99,88 @@ def seen_from_words(weights: Tensor) -> Tensor:
     """Turns weights by target into weights by word: place k of target i is word i + k.
 
     Args:
-        weights: (n, C), a row for each target, a column for each place.
+        weights: (..., n, C), a row for each target, a column for each place.
 
     Returns:
-        (n + C - 1, C): in row p and column j the weight of word p in the context of target
+        (..., n + C - 1, C): in row p and column j the weight of word p in the context of target
         p - C + 1 + j; 0 where there is no such target. It is the same memory read along diagonals.
 
     >>> seen_from_words(torch.tensor([[1.0, 2.0], [3.0, 4.0]])).tolist()
     [[0.0, 1.0], [2.0, 3.0], [4.0, 0.0]]
     """
-    n, span = weights.shape
-    padded = F.pad(weights, (0, 0, span - 1, span - 1)).contiguous()  # (n + 2C - 2, C)
-    return padded.as_strided((n + span - 1, span), (span, span - 1), span - 1)
+    *lead, n, span = weights.shape
+    padded = F.pad(weights, (0, 0, span - 1, span - 1))  # (..., n + 2C - 2, C)
+    diagonals = padded.as_strided(
+        (*lead, n + span - 1, span), (*padded.stride()[:-2], span, span - 1), span - 1
+    )
+    return diagonals.contiguous()
 
 
-@torch.no_grad()
-def row_gradients(model: CBOW, batch: Batch, scale: float = 1.0) -> RowGradients:
-    """Computes the gradient of the summed loss of a batch without autograd.
+class StepWeights(NamedTuple):
+    """What the words of a batch of n targets count."""
+
+    context: Tensor  # (n, C) in the hidden vector of each target
+    by_word: Tensor  # (n + C - 1, C) of each gradient of h for the word it comes back to
+
+
+def step_weights(stretch: Batch, size: int, config: CBOWConfig) -> list[StepWeights]:
+    """Computes the weights of a stretch at once, which takes less time than step by step.
+
+    Args:
+        stretch: all its examples.
+        size: of the batches that it is cut into.
+        config: how a context becomes one vector.
+
+    Returns:
+        The weights of each batch.
+    """
+    n, span = len(stretch), stretch.span
+    there, back = context_weights(stretch.shapes, config)  # (shapes, C) each
+    shape = F.pad(stretch.shape, (0, -n % size))  # the last batch filled up; cut again below
+    context, back = (table.index_select(0, shape).view(-1, size, span) for table in (there, back))
+    by_word = seen_from_words(back)  # (batches, size + C - 1, C)
+    lengths = [min(size, n - begin) for begin in range(0, n, size)]
+    return [
+        StepWeights(context[i, :length], by_word[i, : length + span - 1])
+        for i, length in enumerate(lengths)
+    ]
+
+
+def row_gradients(
+    model: CBOW, batch: Batch, weights: StepWeights, scale: float = 1.0
+) -> RowGradients:
+    """Computes the gradient of the summed loss of a batch without autograd, which must be off.
 
     Args:
         model: read, not changed.
         batch: n targets.
-        scale: what it is multiplied by.
+        weights: those of the batch.
+        scale: what the gradient is multiplied by; -rate makes a step of it.
     """
-    n, span = batch.inside.shape
-    there, back = context_weights(batch.inside, model.config)  # (n, C) each
-    around_target, around_word = _neighbors(n, span, batch.text.device)
-    noise = batch.noise.flatten()
+    around_target, around_word = _neighbors(len(batch), batch.span, batch.text.device)
+    noise = batch.noise.view(-1)
 
     rows = model.input.index_select(0, batch.text)  # (n + C - 1, D)
-    hidden = around_target.sums(rows, there)  # (n, D)
     gradients = negative_sampling_gradients(
-        hidden,
+        around_target.sums(rows, weights.context),  # (n, D) hidden vectors
         model.output.index_select(0, batch.targets),  # (n, D)
-        model.output.index_select(0, noise).view(*batch.noise.shape, -1),  # (groups, K, D)
-        noise_weights(batch.targets, batch.noise, model.negatives, batch.shared_by),
+        model.output.index_select(0, noise).view(*batch.noise.shape, -1),  # (groups, Q, D)
+        model.negatives,
+        batch.shared_by,
         scale,
     )
-    d_rows = around_word.sums(gradients.hidden, seen_from_words(back))  # (n + C - 1, D)
+    d_rows = around_word.sums(gradients.hidden, weights.by_word)  # (n + C - 1, D)
     return RowGradients(
         batch.text, d_rows, batch.targets, gradients.target, noise, gradients.noise.flatten(0, 1)
     )
 
 
-@torch.no_grad()
-def add_to_input(model: CBOW, steps: RowGradients) -> None:
+def change_input(model: CBOW, steps: RowGradients) -> None:
     """Makes the step in the input vectors; a word that occurs often moves as often."""
     model.input.index_add_(0, steps.text, steps.d_input)
 
 
-@torch.no_grad()
-def add_to_output(model: CBOW, steps: RowGradients) -> None:
+def change_output(model: CBOW, steps: RowGradients) -> None:
     """Makes the step in the output vectors."""
     model.output.index_add_(0, steps.targets, steps.d_target)
     model.output.index_add_(0, steps.noise, steps.d_noise)
@@ -181,7 +211,7 @@ class FastRounds:
         self.device = model.input.device
 
     def run(
-        self, draw: Callable[[int], Stretch | None], rate: Callable[[float], float]
+        self, draw: Callable[[int], Batch | None], rate: Callable[[float], float]
     ) -> tuple[int, int]:
         """Trains on a round.
 
@@ -192,38 +222,39 @@ class FastRounds:
         Returns:
             Steps made, and targets seen.
         """
-        stretches: list[Stretch | None] = [None] * self.lanes
+        stretches: list[Batch | None] = [None] * self.lanes
         parts: list[RowGradients | None] = [None] * self.lanes
         meet = threading.Barrier(self.workers)
 
+        @torch.inference_mode()  # no autograd, and less work around each operation than no_grad
         def work(worker: int) -> int:
             mine = range(worker, self.lanes, self.workers)
+            weights: dict[int, list[StepWeights]] = {}
             for lane in mine:
-                stretches[lane] = draw(lane)
+                drawn = draw(lane)
+                if drawn is not None:
+                    drawn = stretches[lane] = drawn.to(self.device)
+                    weights[lane] = step_weights(drawn, self.size, self.model.config)
             meet.wait()
-            longest = max(len(stretch) for stretch in stretches if stretch is not None)
-            steps = -(-longest // self.size)
+            steps = -(-max(map(len, filter(None, stretches))) // self.size)
             for step in range(steps):
                 scale = -rate(step / steps)
                 for lane in mine:
-                    parts[lane] = self._steps(stretches[lane], step * self.size, scale)
+                    stretch, parts[lane] = stretches[lane], None
+                    if stretch is not None and step * self.size < len(stretch):
+                        batch = stretch.part(step * self.size, self.size)
+                        parts[lane] = row_gradients(self.model, batch, weights[lane][step], scale)
                 meet.wait()  # until all gradients are there
                 for part in filter(None, parts):
                     if worker == 0:
-                        add_to_input(self.model, part)
+                        change_input(self.model, part)
                     if worker == self.workers - 1:
-                        add_to_output(self.model, part)
+                        change_output(self.model, part)
                 meet.wait()  # until all rows are changed
             return steps
 
         steps = self._in_threads(work, meet)
-        return steps, sum(len(stretch) for stretch in stretches if stretch is not None)
-
-    def _steps(self, stretch: Stretch | None, begin: int, scale: float) -> RowGradients | None:
-        """Returns what a part adds; None if the lane's stretch has come to its end."""
-        if stretch is None or begin >= len(stretch):
-            return None
-        return row_gradients(self.model, stretch.batch(begin, self.size).to(self.device), scale)
+        return steps, sum(map(len, filter(None, stretches)))
 
     def _in_threads(self, work: Callable[[int], int], meet: threading.Barrier) -> int:
         """Runs ``work`` once for each worker; an error in one ends all and is raised here."""

@@ -17,7 +17,7 @@ import torch
 from cbow.cbow_config import TrainConfig
 from cbow.cbow_data import CBOWData, Corpus
 from cbow.cbow_model import CBOW
-from cbow.step_data import Stretch, StretchDrawer
+from cbow.step_data import Batch, StretchDrawer
 
 EVALUATED_WORDS = 20_000  # words of each text, before subsampling
 _EPOCH = 2**31 - 1  # a number that no epoch of a training has: other draws
@@ -39,7 +39,7 @@ class LossMeter:
         held_out = data.validation if self.is_held_out else data.train
         fixed = replace(config, seed=0, shared_by=1, lanes=1)
         self._train, self._held_out = (
-            [b.to(device) for b in first_words(corpus, fixed).batches(_BATCH)]
+            [b.to(device) for b in first_words(corpus, fixed).parts(_BATCH)]
             for corpus in (data.train, held_out)
         )
 
@@ -53,6 +53,6 @@ class LossMeter:
         return train, held_out
 
 
-def first_words(corpus: Corpus, config: TrainConfig) -> Stretch:
+def first_words(corpus: Corpus, config: TrainConfig) -> Batch:
     """Draws the first words of a corpus, the same in every run of these settings."""
     return StretchDrawer(corpus, config, EVALUATED_WORDS).draw(0, _EPOCH)

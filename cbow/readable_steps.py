@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import torch
 
 from cbow.cbow_model import CBOW
-from cbow.step_data import Batch, Stretch
+from cbow.step_data import Batch
 
 
 def readable_step(model: CBOW, batches: Sequence[Batch], rate: float) -> float:
@@ -39,7 +39,7 @@ def readable_step(model: CBOW, batches: Sequence[Batch], rate: float) -> float:
 
 def readable_round(
     model: CBOW,
-    draw: Callable[[int], Stretch | None],
+    draw: Callable[[int], Batch | None],
     rate: Callable[[float], float],
     lanes: int,
     size: int,
@@ -60,6 +60,6 @@ def readable_round(
     steps = -(-max(map(len, stretches)) // size)
     for step in range(steps):
         begin = step * size
-        parts = [stretch.batch(begin, size) for stretch in stretches if begin < len(stretch)]
+        parts = [stretch.part(begin, size) for stretch in stretches if begin < len(stretch)]
         readable_step(model, [part.to(model.input.device) for part in parts], rate(step / steps))
     return steps, sum(map(len, stretches))

@@ -26,40 +26,67 @@ WORDS_PER_STRETCH = 50_000  # at most about so many; what is drawn for them take
 
 
 class NoiseSampler:
-    """Draws words in proportion to count^power (Mikolov et al. 2013b, section 2.2)."""
+    """Draws words in proportion to count^power (Mikolov et al. 2013b, section 2.2).
+
+    The alias method (Walker 1977, Vose 1991): V boxes of equal size hold at most two words each, in
+    such amounts that every word has its probability. A draw picks a box, and one of its two words:
+    the same work for any V.
+    """
 
     def __init__(self, probabilities: np.ndarray) -> None:
-        """Keeps the running sum of the probabilities.
+        """Fills the boxes.
 
         Args:
             probabilities: (V,), from ``Vocabulary.noise``.
         """
-        self.cumulative = np.cumsum(probabilities)  # (V,) the last is 1, but for rounding
+        size = len(probabilities)
+        amounts = (probabilities / probabilities.sum() * size).tolist()  # 1 fills a box
+        self.alias = np.arange(size)  # (V,) the second word of box v; the first is v
+        small = [word for word, amount in enumerate(amounts) if amount < 1]
+        large = [word for word, amount in enumerate(amounts) if amount >= 1]
+        while small and large:
+            word, other = small.pop(), large[-1]
+            self.alias[word] = other  # fills up the box of a rare word
+            amounts[other] -= 1 - amounts[word]
+            if amounts[other] < 1:
+                small.append(large.pop())
+        for word in small + large:  # full, but for rounding
+            amounts[word] = 1.0
+        self.share = np.array(amounts)  # (V,) of box v that belongs to word v
 
     def draw(self, shape: tuple[int, ...], generator: np.random.Generator) -> np.ndarray:
-        """Returns words as numbers, int64 of this shape.
-
-        A uniform number u means the first word whose running sum exceeds it: the words share out
-        the line from 0 to 1 in proportion to their probabilities.
-        """
-        u = generator.random(shape) * self.cumulative[-1]
-        return np.searchsorted(self.cumulative, u, side="right")
+        """Returns words as numbers, int64 of this shape."""
+        boxes = generator.integers(0, len(self.share), shape)
+        return np.where(generator.random(shape) < self.share[boxes], boxes, self.alias[boxes])
 
 
 @dataclass(frozen=True)
 class Batch:
-    """n consecutive examples of a stretch; C is the span of a context: 2 W + 1, or 1 (skip-gram).
+    """n consecutive examples; C is the span of a context: 2 W + 1, or 1 (skip-gram).
 
-    Example i may look at the words text[i], ..., text[i + C - 1], and ``inside`` says at which.
+    Example i may look at the words text[i], ..., text[i + C - 1], and ``inside`` says at which. A
+    whole stretch is a batch, too.
     """
 
-    text: (
-        Tensor  # (n + C - 1,) int64 words; at the ends of a stretch word 0 where no window reaches
-    )
-    inside: Tensor  # (n, C) bool, True where the word belongs to the context
+    text: Tensor  # (n + C - 1,) int64 words; beyond the ends of a stretch word 0, out of reach
+    shape: Tensor  # (n,) int64, the shape of each context: a row of ``shapes``
+    shapes: Tensor  # (shapes, C) bool, the few different contexts; the same for all batches
     targets: Tensor  # (n,) int64 words to predict
-    noise: Tensor  # (groups, K) int64 words of noise, for each group of G examples
+    noise: Tensor  # (groups, Q) int64 words of noise, for each group of G examples
     shared_by: int  # examples in a group, G; the last group may have fewer
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    @property
+    def span(self) -> int:
+        """Places of a context, C."""
+        return self.shapes.shape[1]
+
+    @property
+    def inside(self) -> Tensor:
+        """(n, C) bool: True where the word belongs to the context."""
+        return self.shapes[self.shape]
 
     @property
     def has_context(self) -> Tensor:
@@ -68,49 +95,35 @@ class Batch:
 
     def contexts(self) -> Tensor:
         """Returns the words in reach of every example, (n, C), a view."""
-        return self.text.unfold(0, self.inside.shape[1], 1)
+        return self.text.unfold(0, self.span, 1)
 
-    def to(self, device: torch.device) -> Batch:
-        """Returns the batch on a device."""
-        if device == self.text.device:
-            return self
-        return Batch(
-            self.text.to(device), self.inside.to(device), self.targets.to(device),
-            self.noise.to(device), self.shared_by,
-        )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Stretch:
-    """All examples of a stretch of text, in order."""
-
-    text: Tensor  # (N + C - 1,)
-    inside: Tensor  # (N, C)
-    targets: Tensor  # (N,)
-    noise: Tensor  # (ceil(N / G), K)
-    shared_by: int  # examples in a group, G
-
-    def __len__(self) -> int:
-        return len(self.targets)
-
-    def batch(self, begin: int, size: int) -> Batch:
+    def part(self, begin: int, size: int) -> Batch:
         """Returns up to ``size`` examples.
 
         Args:
             begin: the first, a multiple of G.
             size: how many, if there are so many left.
         """
-        end, span = min(begin + size, len(self)), self.inside.shape[1]
+        end = min(begin + size, len(self))
         groups = slice(begin // self.shared_by, -(-end // self.shared_by))
         return Batch(
-            self.text[begin : end + span - 1], self.inside[begin:end], self.targets[begin:end],
-            self.noise[groups], self.shared_by,
+            self.text[begin : end + self.span - 1], self.shape[begin:end], self.shapes,
+            self.targets[begin:end], self.noise[groups], self.shared_by,
         )  # fmt: skip
 
-    def batches(self, size: int) -> Iterator[Batch]:
+    def parts(self, size: int) -> Iterator[Batch]:
         """Yields all examples, ``size`` at a time."""
         for begin in range(0, len(self), size):
-            yield self.batch(begin, size)
+            yield self.part(begin, size)
+
+    def to(self, device: torch.device) -> Batch:
+        """Returns the batch on a device."""
+        if device == self.text.device:
+            return self
+        return Batch(
+            self.text.to(device), self.shape.to(device), self.shapes.to(device),
+            self.targets.to(device), self.noise.to(device), self.shared_by,
+        )  # fmt: skip
 
 
 class StretchDrawer:
@@ -129,6 +142,8 @@ class StretchDrawer:
         self.corpus, self.config = corpus, config
         self.keep = corpus.vocabulary.keep_probability(config.sample)  # (V,)
         self.noise = NoiseSampler(corpus.vocabulary.noise(config.noise_power))
+        left, right = np.divmod(np.arange((config.window + 1) ** 2), config.window + 1)
+        self.shapes = places_inside(left, right, config.window)  # ((W + 1)^2, 2W + 1)
         lanes, words = config.lanes, len(corpus.tokens)
         count = lanes * max(1, -(-words // (lanes * words_per_stretch)))  # the same for each lane
         self.slices = list(epoch_stretches(corpus, max(1, -(-words // count))))
@@ -138,7 +153,7 @@ class StretchDrawer:
         sentences = self.slices[number]
         return int(self.corpus.starts[sentences.stop] - self.corpus.starts[sentences.start])
 
-    def draw(self, number: int, epoch: int) -> Stretch:
+    def draw(self, number: int, epoch: int) -> Batch:
         """Draws a stretch; the same numbers give the same draws.
 
         Args:
@@ -149,17 +164,17 @@ class StretchDrawer:
         generator = np.random.default_rng([c.seed, epoch, number])
         tokens, starts = draw_sentences(self.corpus, self.keep, generator, self.slices[number])
         left, right, _ = window_extents(starts, c.window, generator)  # (N,) each
-        inside = places_inside(left, right, c.window)  # (N, 2W + 1)
+        shape, shapes = left * (c.window + 1) + right, self.shapes  # (N,), a row for each pair
         text = np.pad(tokens.astype(np.int64), c.window)  # (N + 2W,)
         targets = text[c.window : c.window + len(tokens)]
         if c.model.architecture == "skipgram":
-            row, place = np.nonzero(inside)  # (P,) each: pairs, in the order of their targets
+            row, place = np.nonzero(shapes[shape])  # (P,) each: pairs, by their targets
             text, targets = text[row + place], targets[row]
-            inside = np.ones((len(row), 1), dtype=bool)
+            shape, shapes = np.zeros(len(row), dtype=np.int64), np.ones((1, 1), dtype=bool)
         noise = self.noise.draw((-(-len(targets) // c.shared_by), c.draws), generator)
-        return Stretch(
-            torch.from_numpy(text), torch.from_numpy(inside), torch.from_numpy(targets),
-            torch.from_numpy(noise), c.shared_by,
+        return Batch(
+            torch.from_numpy(text), torch.from_numpy(shape), torch.from_numpy(shapes),
+            torch.from_numpy(targets), torch.from_numpy(noise), c.shared_by,
         )  # fmt: skip
 
 
@@ -177,7 +192,6 @@ def places_inside(left: np.ndarray, right: np.ndarray, window: int) -> np.ndarra
     >>> places_inside(np.array([0, 2]), np.array([1, 1]), 2).astype(int).tolist()
     [[0, 0, 0, 1, 0], [1, 1, 0, 1, 0]]
     """
-    small = np.int16 if window > 127 else np.int8  # narrow numbers are compared faster
-    around = np.arange(-window, window + 1, dtype=small)  # (2W + 1,)
-    left, right = left.astype(small)[:, None], right.astype(small)[:, None]
+    around = np.arange(-window, window + 1)  # (2W + 1,)
+    left, right = left[:, None], right[:, None]
     return (around >= -left) & (around <= right) & (around != 0)

@@ -53,7 +53,7 @@ def toy_model(config: TrainConfig = SMALL) -> CBOW:
 
 def toy_batch(config: TrainConfig = SMALL, n: int = 14) -> Batch:
     """Returns a batch of a toy text; its last group of targets is not full."""
-    return StretchDrawer(toy_corpus(), config).draw(0, 0).batch(config.shared_by, n)
+    return StretchDrawer(toy_corpus(), config).draw(0, 0).part(config.shared_by, n)
 
 
 def designs() -> Iterator[TrainConfig]:

@@ -15,7 +15,7 @@ import torch
 from cbow.cbow_config import TrainConfig
 from cbow.cbow_data import CBOWData, Vocabulary
 from cbow.cbow_model import CBOW
-from cbow.step_data import Stretch, StretchDrawer
+from cbow.step_data import Batch, StretchDrawer
 from tutorial_kit.checkpoints import load_checkpoint, save_checkpoint
 from tutorial_kit.config import config_to_dict
 from tutorial_kit.device import seed_everything
@@ -84,7 +84,7 @@ class TrainState(RunProgress):
         wanted, per_epoch = self.config.evals_per_epoch, self.rounds_per_epoch
         return self.rounds * wanted // per_epoch > (self.rounds - 1) * wanted // per_epoch
 
-    def draw(self, lane: int) -> Stretch | None:
+    def draw(self, lane: int) -> Batch | None:
         """Draws a lane's stretch of the coming round."""
         number = self.lane_stretches[lane]
         if number is None:

@@ -27,13 +27,19 @@ from cbow.cbow_components import (
     hierarchical_losses,
     negative_sampling_gradients,
     negative_sampling_losses,
-    noise_weights,
     softmax_gradients,
     softmax_losses,
 )
 from cbow.cbow_config import TrainConfig
 from cbow.cbow_model import CBOW
-from cbow.fast_steps import FastRounds, add_to_input, add_to_output, row_gradients
+from cbow.fast_steps import (
+    FastRounds,
+    RowGradients,
+    change_input,
+    change_output,
+    row_gradients,
+    step_weights,
+)
 from cbow.huffman import huffman_paths
 from cbow.readable_steps import readable_round, readable_step
 from cbow.step_data import Batch, StretchDrawer
@@ -48,13 +54,12 @@ MEANINGS = {
     "text": "(n + 2W,) words: the targets and what stands around them",
     "inside": "(n, 2W + 1) True where a word belongs to the context of a target",
     "targets": "(n,) words to predict",
-    "noise": "(groups, K) words of noise, for each group of targets",
+    "noise": "(groups, Q) words of noise, for each group of targets",
     "hidden": "(n, D) h, the mean of each context's input vectors",
-    "weights": "(groups, G, K) what each word of noise counts against each target",
     "losses": "(n,) nats",
     "d_hidden": "(n, D) derivative of the summed losses by h",
     "d_target": "(n, D) by the output vectors of the targets",
-    "d_noise": "(groups, K, D) by the output vectors of the noise",
+    "d_noise": "(groups, Q, D) by the output vectors of the noise",
     "d_input": "(n + 2W, D) by the input vectors of the text, word by word",
 }
 
@@ -79,8 +84,8 @@ def check_three_words_by_hand() -> float:
         model.output.copy_(torch.tensor([[0.5, 0.5], [1.0, 0.0], [0.0, -1.0]]))
     # "0 1 2": predict 1 from 0 and 2, with 2 as noise. h = (0.5, 1), h . u_1 = 0.5, h . u_2 = -1.
     batch = Batch(
-        torch.tensor([0, 1, 2]), torch.tensor([[True, False, True]]), torch.tensor([1]),
-        torch.tensor([[2]]), 1,
+        torch.tensor([0, 1, 2]), torch.tensor([0]), torch.tensor([[True, False, True]]),
+        torch.tensor([1]), torch.tensor([[2]]), 1,
     )  # fmt: skip
     miss, false_alarm = 1 / (1 + math.exp(-0.5)) - 1, 1 / (1 + math.exp(1))
     d_h = torch.tensor([miss * 1.0, false_alarm * -1.0])  # e_1 u_1 + e_2 u_2
@@ -94,18 +99,17 @@ def check_three_words_by_hand() -> float:
 def check_gradients() -> float:
     """The three losses' gradients, derived by hand, are autograd's."""
     torch.manual_seed(0)
-    words, drawn = torch.randint(0, 9, (8,)), torch.randint(0, 9, (2, 3))
+    words = torch.randint(0, 9, (8,))
     hidden, target, noise, output = (
         torch.randn(*shape, 6, dtype=torch.float64, requires_grad=True)
         for shape in ((8,), (8,), (2, 3), (9,))
     )
-    weights = noise_weights(words, drawn, 5, 4).double()
     paths = huffman_paths([40, 20, 9, 9, 5, 4, 3, 2, 1])
     turns = paths.turns_left[words], paths.on_path[words]
     nodes = output[paths.nodes[words]]  # (8, L, 6)
     trio = (
         (negative_sampling_losses, negative_sampling_gradients, (hidden, target, noise),
-         (weights,)),
+         (5, 4)),
         (softmax_losses, softmax_gradients, (hidden, output), (words,)),
         (hierarchical_losses, hierarchical_gradients, (hidden, nodes), turns),
     )  # fmt: skip
@@ -186,7 +190,7 @@ def check_learning() -> float:
     config = replace(SMALL, shared_by=1, epochs=3, lr=0.1)
     data = toy_data(8000)
     state = TrainState(config, data, torch.device("cpu"))
-    held_out = StretchDrawer(data.validation, config).draw(0, 0).batch(0, 400)
+    held_out = StretchDrawer(data.validation, config).draw(0, 0).part(0, 400)
 
     def loss() -> float:
         with torch.no_grad():
@@ -210,11 +214,18 @@ def check_rate_falls() -> float:
     return max(worst, abs(state.rate(0.0) - SMALL.lr * SMALL.floor), abs(share - 1))
 
 
+@torch.no_grad()
 def fast_step(model: CBOW, batch: Batch, rate: float) -> None:
     """Makes one step without autograd."""
-    steps = row_gradients(model, batch, -rate)
-    add_to_input(model, steps)
-    add_to_output(model, steps)
+    steps = gradients_of(model, batch, -rate)
+    change_input(model, steps)
+    change_output(model, steps)
+
+
+def gradients_of(model: CBOW, batch: Batch, scale: float = 1.0) -> RowGradients:
+    """Returns the gradient of one batch without autograd."""
+    (weights,) = step_weights(batch, len(batch), model.config)
+    return row_gradients(model, batch, weights, scale)
 
 
 def slow_step(model: CBOW, batch: Batch, rate: float) -> None:
@@ -240,14 +251,13 @@ def named_tensors() -> dict[str, Tensor]:
     """Returns every tensor of one step of a small model, by name."""
     model, batch = toy_model(), toy_batch(n=12)
     hidden = model.hidden(batch)
-    weights = noise_weights(batch.targets, batch.noise, model.negatives, batch.shared_by)
     target, noise = model.output[batch.targets], model.output[batch.noise]
-    by_hand = negative_sampling_gradients(hidden, target, noise, weights)
+    by_hand = negative_sampling_gradients(hidden, target, noise, model.negatives, batch.shared_by)
     named: dict[str, Any] = {
         "text": batch.text, "inside": batch.inside, "targets": batch.targets, "noise": batch.noise,
-        "hidden": hidden, "weights": weights, "losses": model(batch), "d_hidden": by_hand.hidden,
+        "hidden": hidden, "losses": model(batch), "d_hidden": by_hand.hidden,
         "d_target": by_hand.target, "d_noise": by_hand.noise,
-        "d_input": row_gradients(model, batch).d_input,
+        "d_input": gradients_of(model, batch).d_input,
     }  # fmt: skip
     return named
 

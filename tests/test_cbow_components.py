@@ -18,7 +18,6 @@ from cbow.cbow_components import (
     hierarchical_losses,
     negative_sampling_gradients,
     negative_sampling_losses,
-    noise_weights,
     softmax_gradients,
     softmax_losses,
 )
@@ -41,43 +40,31 @@ def _seeded() -> None:
 def test_a_loss_by_hand() -> None:
     hidden, target = torch.tensor([[1.0, 2.0]]), torch.tensor([[0.5, 0.0]])
     noise = torch.tensor([[[0.0, 1.0], [1.0, -1.0]]])  # scores 2 and -1
-    weights = noise_weights(torch.tensor([7]), torch.tensor([[3, 4]]), negatives=2, shared_by=1)
-    loss = negative_sampling_losses(hidden, target, noise, weights)
-    expected = math.log(1 + math.exp(-0.5)) + math.log(1 + math.exp(2)) + math.log(1 + math.exp(-1))
-    assert loss.item() == pytest.approx(expected, rel=1e-6)
+    attracted = math.log(1 + math.exp(-0.5))
+    repelled = math.log(1 + math.exp(2)) + math.log(1 + math.exp(-1))
+    for negatives in (2, 5):
+        loss = negative_sampling_losses(hidden, target, noise, negatives, shared_by=1)
+        assert loss.item() == pytest.approx(attracted + negatives / 2 * repelled, rel=1e-6)
 
 
 @pytest.mark.parametrize(("n", "shared_by"), [(1, 1), (6, 1), (8, 4), (7, 4), (33, 32)])
 def test_negative_sampling_gradients_are_autograds(n: int, shared_by: int) -> None:
     groups = -(-n // shared_by)
-    words = torch.randint(0, 9, (n,))
-    drawn = torch.randint(0, 9, (groups, 3))
-    weights = noise_weights(words, drawn, 5, shared_by).double()
     inputs = [normal(n, 6), normal(n, 6), normal(groups, 3, 6)]
-    expected = torch.autograd.grad(negative_sampling_losses(*inputs, weights).sum(), inputs)
+    expected = torch.autograd.grad(negative_sampling_losses(*inputs, 5, shared_by).sum(), inputs)
     with torch.no_grad():
-        found = negative_sampling_gradients(*inputs, weights)
-    for ours, theirs in zip(found, expected, strict=True):
+        found = negative_sampling_gradients(*inputs, 5, shared_by)
+        twice = negative_sampling_gradients(*inputs, 5, shared_by, scale=-2.0)
+    for ours, theirs, scaled in zip(found, expected, twice, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)
+        torch.testing.assert_close(scaled, -2 * theirs, rtol=0, atol=1e-12)
 
 
 def test_shared_noise_is_each_targets_own_repeated() -> None:
-    words, drawn = torch.randint(0, 50, (6,)), torch.randint(0, 50, (2, 4))
     hidden, target, noise = normal(6, 5), normal(6, 5), normal(2, 4, 5)
-    shared = negative_sampling_losses(
-        hidden, target, noise, noise_weights(words, drawn, 4, 3).double()
-    )
-    rows = torch.arange(6) // 3
-    own = negative_sampling_losses(
-        hidden, target, noise[rows], noise_weights(words, drawn[rows], 4, 1).double()
-    )
+    shared = negative_sampling_losses(hidden, target, noise, 4, 3)
+    own = negative_sampling_losses(hidden, target, noise[torch.arange(6) // 3], 4, 1)
     torch.testing.assert_close(shared, own)
-
-
-def test_the_target_is_no_noise_and_all_noise_weighs_k() -> None:
-    weights = noise_weights(torch.tensor([1, 2, 3]), torch.tensor([[1, 9], [8, 7]]), 5, 2)
-    assert weights[0].tolist() == [[0.0, 2.5], [2.5, 2.5]]
-    assert weights[1, 0].tolist() == [2.5, 2.5]
 
 
 def test_groups_are_filled_up_with_zeros() -> None:
@@ -201,8 +188,7 @@ def test_our_gradient_is_word2vecs_but_for_its_table() -> None:
     word2vec_update(vectors, output, context, target, noise, rate)
 
     hidden = before[0][context].mean(dim=0, keepdim=True)
-    weights = noise_weights(torch.tensor([target]), torch.tensor([noise]), 2, 1)
-    ours = negative_sampling_gradients(hidden, before[1][[target]], before[1][noise][None], weights)
+    ours = negative_sampling_gradients(hidden, before[1][[target]], before[1][noise][None], 2, 1)
     moved = torch.from_numpy(vectors) - before[0]
     for word in context:
         torch.testing.assert_close(moved[word], -rate * ours.hidden[0], rtol=0, atol=2e-3)
@@ -253,6 +239,6 @@ def test_gensim_update_for_update() -> None:
 
 def test_logsigmoid_does_not_overflow() -> None:
     hidden, target = torch.full((1, 1), 1e3), torch.full((1, 1), -1.0)
-    loss = negative_sampling_losses(hidden, target, torch.ones(1, 1, 1), torch.ones(1, 1, 1))
+    loss = negative_sampling_losses(hidden, target, torch.ones(1, 1, 1), 1, 1)
     assert loss.item() == pytest.approx(2000.0)
     assert F.logsigmoid(torch.tensor(-1000.0)).isfinite()

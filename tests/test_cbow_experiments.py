@@ -174,14 +174,14 @@ def title_of(figure: Any) -> str:
 
 
 def test_titles_name_the_best_and_what_cannot_be_told_apart() -> None:
-    pure = "documentation, purity: 10, 78.0 ± 1.0"
-    related = "WikiText-2, WordSim: 10, 41.0 ± 2.0 (within the spread: 5)"
+    pure = "Purest: 10, 78.0 ± 1.0"
+    related = "nearest to human ratings: 10, 41.0 ± 2.0 (within the spread: 5)"
     assert finding(ROWS, "purity") == pure and finding(ROWS, "wordsim") == related
     figure = dots_figure("Which?", ROWS)
     assert title_of(figure) == f"Which? {pure}; {related}"
     assert [tick.get_text() for tick in figure.axes[0].get_yticklabels()] == ["5", "10", "2"]
     assert title_of(cost_figure("Which?", ROWS)) == (
-        f"Which? {pure}; {related}. 2 reads 16.0 times as fast as 10"
+        f"Which? {pure}; {related}; 2 reads 16.0 times as fast as 10"
     )
 
 
@@ -192,7 +192,7 @@ def test_the_figure_of_the_text_compares_the_first_line_with_the_last() -> None:
     ]  # fmt: skip
     figure = shares_figure("Who?", rows)
     assert title_of(figure) == (
-        "Who? CBOW against PPMI, points: -10.0 at 10 %, +1.0 at 100 % (documentation, purity); "
-        "-10.0 at 10 %, -1.0 at 100 % (WikiText-2, WordSim)"
+        "Who? CBOW against PPMI, points: -10.0 at 10 %, +1.0 at 100 % (purity); "
+        "-10.0 at 10 %, -1.0 at 100 % (wordsim)"
     )
     assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["CBOW", "PPMI"]

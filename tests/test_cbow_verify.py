@@ -34,10 +34,10 @@ def test_the_ledger_names_every_tensor(capsys: pytest.CaptureFixture[str]) -> No
 
 
 def test_a_training_that_does_nothing_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(verify, "add_to_input", lambda *_: None)
+    monkeypatch.setattr(verify, "change_input", lambda *_: None)
     assert failed(verify.check_rows_that_change) and failed(verify.check_three_words_by_hand)
-    monkeypatch.setattr(fast_steps, "add_to_input", lambda *_: None)
-    monkeypatch.setattr(fast_steps, "add_to_output", lambda *_: None)
+    monkeypatch.setattr(fast_steps, "change_input", lambda *_: None)
+    monkeypatch.setattr(fast_steps, "change_output", lambda *_: None)
     assert failed(verify.check_learning) and failed(verify.check_fast_is_readable)
 
 
