@@ -24,7 +24,7 @@ from cbow.embeddings import Embeddings
 
 PEER = "gensim"
 WORKERS = 2  # of gensim, as many as our threads
-RATE = 0.05  # word2vec.c's; ours is higher, because its gradient is divided by the context's size
+RATE = 0.05  # word2vec.c's, with a gradient that is not divided by the context's size
 SMALLEST_RATE = 1e-4  # gensim's learning rate at the end, its default
 
 

@@ -56,10 +56,10 @@ class TrainConfig:
     noise_power: float = 0.75  # noise is drawn in proportion to count^noise_power
     shared_by: int = 32  # consecutive targets with the same noise; 1: each target has its own
     shared_draws: int = 32  # words of noise that they share, Q, together weighing as much as K
-    words_per_step: int = 2048  # targets whose updates are added up before they are made
+    words_per_step: int = 1024  # targets whose updates are added up before they are made
     lanes: int = 2  # places in the text that a step takes equal parts from, a thread for each
     epochs: int = 5  # times that the text is read
-    lr: float = 0.12  # learning rate at the start; it falls linearly with the words read
+    lr: float = 0.05  # learning rate at the start; it falls linearly with the words read
     floor: float = 1e-4  # learning rate at the end, as a share of the start
     evals_per_epoch: int = 2  # evaluations on the held-out words, each with a checkpoint
     seed: int = 0  # initial vectors, subsampling, windows, noise

@@ -27,7 +27,7 @@ class Corpus:
 
     name: str
     vocabulary: Vocabulary
-    tokens: np.ndarray  # (N,) int32, words as numbers, may be mapped from a file
+    tokens: np.ndarray  # (N,) int32, words as numbers, may be mapped from the start of a file
     starts: np.ndarray  # (S + 1,) int64, where each sentence begins, and N
     sources: np.ndarray | None = None  # (S,) int16, which of source_names a sentence is from
     source_names: tuple[str, ...] = field(default=())
@@ -45,7 +45,17 @@ class Corpus:
         """
         begin, end, _ = sentences.indices(len(self))
         starts = np.asarray(self.starts[begin : end + 1], dtype=np.int64)
-        return np.array(self.tokens[starts[0] : starts[-1]]), starts - starts[0]
+        return self._read(int(starts[0]), int(starts[-1])), starts - starts[0]
+
+    def _read(self, begin: int, end: int) -> np.ndarray:
+        """Returns words as a copy, (n,) int32.
+
+        From a file they are read, not copied out of its map: what has been looked at through a map
+        stays in the process's memory.
+        """
+        if not isinstance(self.tokens, np.memmap) or self.tokens.filename is None:
+            return np.array(self.tokens[begin:end])
+        return np.fromfile(self.tokens.filename, np.int32, end - begin, offset=4 * begin)
 
     def sentences(self) -> Iterator[list[str]]:
         """Yields each sentence as its words."""
