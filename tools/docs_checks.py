@@ -4,8 +4,9 @@ Rules that a page's author meets:
 
 - A link is relative, its target is part of the repository, its ``#anchor`` is a heading there.
 - A picture has, on the line above it, ``<!-- figure: FILE FUNCTION -->``: who draws it.
-- A chapter (``*/README_*.md``) has the headings of ``CHAPTER_PARTS``, level 2, in this order, each
-  with something below it. A heading may say more ("Intuition: three tokens"), and be numbered.
+- A chapter (``*/README_*.md``, three in ``docs/``) has the headings of ``CHAPTER_PARTS``, level 2,
+  in this order, each with something below it. A heading may say more ("Intuition: three tokens"),
+  and be numbered.
 - In a table below a heading (level 2 or deeper) with one of ``RESULT_WORDS``, digits outside the
   first column come from a value marker, or stand in inline code because they belong to a name.
 """
