@@ -1,18 +1,25 @@
 """What a verify script does with its checks: PASS or FAIL lines, the exit code, the shape ledger.
 
+The ledger is the table of one forward pass: name and shape of every tensor, the chapter's equation
+that it is a side of, the line of the source that computes it, and what it means.
+
 A check is a function without arguments that returns how far a claim is from the truth; its
 docstring is the claim. The checks themselves stand in the family, where a reader looks for them.
 """
 
 from __future__ import annotations
 
+import inspect
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from tutorial_kit import PROJECT_ROOT
 from tutorial_kit.console import format_table
 
 Check = tuple[Callable[[], float], float]
@@ -47,20 +54,65 @@ def largest(difference: Tensor) -> float:
     return torch.nan_to_num(difference.abs(), nan=math.inf, posinf=math.inf).max().item()
 
 
-def shape_ledger(named: Mapping[str, Tensor], meanings: Mapping[str, str]) -> str:
-    """Returns the table of a forward pass: every tensor's name, shape and meaning.
+class Origin(NamedTuple):
+    """Where a tensor comes from."""
+
+    code: Callable[..., Any]  # the function or class that computes it
+    equation: str = ""  # its number in the chapter, without brackets; "" where it has none
+    at: str = ""  # a part of the line that computes it; "" means the line of the definition
+
+
+def source_line(origin: Origin) -> str:
+    """Returns "file:line", the file from the project's root.
+
+    Raises:
+        ValueError: the definition has no line with the text it should have.
+
+    >>> source_line(Origin(largest, at="torch.nan_to_num")).rpartition(":")[0]
+    'tutorial_kit/verify.py'
+    """
+    code = inspect.unwrap(origin.code)
+    lines, first = inspect.getsourcelines(code)
+    start = next(i for i, line in enumerate(lines) if re.match(r"\s*(def|class) ", line))
+    place = (
+        next((i for i, line in enumerate(lines) if origin.at in line), -1) if origin.at else start
+    )
+    if place < 0:
+        raise ValueError(
+            f"no line of {code.__qualname__} has the text {origin.at!r}: the code has changed "
+            "since the ledger was written. Give a part of the line that computes the tensor now."
+        )
+    file = Path(inspect.getfile(code)).resolve().relative_to(PROJECT_ROOT)
+    return f"{file.as_posix()}:{first + place}"
+
+
+def shape_ledger(
+    named: Mapping[str, Tensor],
+    meanings: Mapping[str, str],
+    origins: Mapping[str, Origin] | None = None,
+) -> str:
+    """Returns the table of a forward pass, a row for every tensor.
 
     Args:
         named: the model's intermediates, in order; a layer's number stands behind a dot.
         meanings: name without the number -> shape in letters and what it means.
+        origins: name without the number -> equation and source; without them the table has neither.
+
+    Raises:
+        ValueError: an origin names a line that is not there.
 
     >>> print(shape_ledger({"block.0": torch.zeros(2, 3)}, {"block": "(B, D) after the block"}))
     tensor   shape   meaning
     -------  ------  ----------------------
     block.0  (2, 3)  (B, D) after the block
     """
-    rows = [
-        (name, str(tuple(tensor.shape)), meanings[re.sub(r"\.\d+$", "", name)])
-        for name, tensor in named.items()
-    ]
-    return format_table(["tensor", "shape", "meaning"], rows)
+    rows = []
+    for name, tensor in named.items():
+        kind = re.sub(r"\.\d+$", "", name)
+        row = [name, str(tuple(tensor.shape))]
+        if origins is not None:
+            equation = origins[kind].equation
+            row += [f"({equation})" if equation else "", source_line(origins[kind])]
+        rows.append((*row, meanings[kind]))
+    where = [] if origins is None else ["equation", "source"]
+    return format_table(["tensor", "shape", *where, "meaning"], rows)
