@@ -1,6 +1,6 @@
 """Measures what int8 weights and a teacher are worth: the goals of the optimization chapter.
 
-Three teachers of the preset "standard" and their students, one pair for each seed; everything is
+Three teachers of the preset "quick" and their students, one pair for each seed; everything is
 scored on the test split, on which nothing was chosen. A stopped training goes on at its last
 checkpoint, a finished one is not repeated. The speed is that of the shape of GPT-2 with 124 million
 parameters and random weights, on which it does not depend.
@@ -36,7 +36,7 @@ from tutorial_kit.console import OneLineParser, run_entry
 from tutorial_kit.experiments import kept_outcome, mean_and_spread, variant_folder
 from tutorial_kit.results import Result
 
-PRESET = "standard"
+PRESET = "quick"
 SEEDS = (0, 1, 2)
 QUALITY: dict[str, tuple[str, str, str, Goal]] = {  # name -> what, unit, better, goal
     "int8_rise": (
@@ -65,8 +65,8 @@ SPEED: dict[str, tuple[str, str, str, Goal]] = {  # name -> what, way, beside wh
     ),
 }  # fmt: skip
 MEASURES = (
-    {f"optimization.standard.{name}": f"test split: {what}" for name, (what, *_) in QUALITY.items()}
-    | {f"optimization.standard.{BEYOND}": "test split: the gain in units of the larger spread"}
+    {f"optimization.quick.{name}": f"test split: {what}" for name, (what, *_) in QUALITY.items()}
+    | {f"optimization.quick.{BEYOND}": "test split: the gain in units of the larger spread"}
     | {
         f"optimization.decoding.{name}": f"tokens/s, 124M shape, batch 1, {what}"
         for name, (what, *_) in SPEED.items()
@@ -137,8 +137,8 @@ def measure_quality(preset: str = PRESET, seeds: Sequence[int] = SEEDS) -> list[
     values[BEYOND] = [beyond]
     return [
         over_seeds(
-            f"optimization.standard.{name}", values[name], unit, goal, seeds=seeds, better=better,
-            preset=preset, note=MEASURES[f"optimization.standard.{name}"],
+            f"optimization.quick.{name}", values[name], unit, goal, seeds=seeds, better=better,
+            preset=preset, note=MEASURES[f"optimization.quick.{name}"],
             seconds=time.perf_counter() - started,
         )
         for name, (_, unit, better, goal) in goals.items()
@@ -185,7 +185,7 @@ def main(argv: Sequence[str] | None = None) -> list[Result]:
     only = build_parser().parse_args(argv).only or ""
     machine = prepare()
     results: list[Result] = []
-    if not only.startswith("optimization.standard"):
+    if not only.startswith("optimization.quick"):
         results += print_and_record("optimization_quality", measure_decoding(), machine)
     if not only.startswith("optimization.decoding"):
         results += print_and_record("optimization_quality", measure_quality(), machine)

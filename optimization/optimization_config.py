@@ -56,9 +56,10 @@ _QUICK = {"max_len": 128, "batch_size": 32, "bpe_tokens": 1024}
 TEACHERS: dict[str, TrainConfig] = {
     # Seconds on any machine; a test that everything runs, no result.
     "smoke": GPT_PRESETS["smoke"],
-    # The teacher of quick_start.py and of the experiments, 1 million parameters.
+    # The teacher of quick_start.py, of the experiments and of the documented qualities: 1 million
+    # parameters.
     "quick": override(GPT_PRESETS["quick"], _QUICK | _shape(128, 4, 4) | _training(220)),
-    # 5 million parameters; what the documented qualities are measured on.
+    # 5 million parameters, some minutes.
     "standard": override(GPT_PRESETS["standard"], _shape(256, 4, 4) | _training(900)),
 }
 
@@ -73,7 +74,7 @@ PRESETS: dict[str, StudentConfig] = {
     "smoke": _student("smoke", _shape(16, 1, 2)),
     # The students of quick_start.py: a quarter of the teacher's parameters.
     "quick": _student("quick", _shape(64, 3, 2), **_training(180)),
-    # The documented students.
+    # A tenth of the larger teacher's parameters.
     "standard": _student("standard", _shape(96, 3, 3), **_training(900)),
 }
 
