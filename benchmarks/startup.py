@@ -39,6 +39,10 @@ MEASURES = {
     "instruction_tuning.quick_start.seconds": "the quick start of instruction_tuning as the runner "
     "runs it, its base model cached",
     "instruction_tuning.quick_start.first_seconds": "the same with an empty cache folder",
+    "multimodal.quick_start.seconds": "the quick start of multimodal as the runner runs it",
+    "optimization.quick_start.seconds": "the quick start of optimization, its teacher cached",
+    "optimization.quick_start.first_seconds": "the same with an empty cache folder",
+    "advanced_topics.quick_start.seconds": "the quick start of advanced_topics",
 }
 RUNNER = str(PROJECT_ROOT / "run_all_tutorials.py")
 BASE_MODEL = ("instruction_tuning/base_model.py", "--preset", "quick")  # trains it, or finds it
@@ -77,6 +81,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         "instruction_tuning.quick_start.first_seconds": partial(
             demo_seconds, "instruction_tuning", empty_cache=True
         ),
+        "multimodal.quick_start.seconds": partial(demo_seconds, "multimodal"),
+        "optimization.quick_start.seconds": partial(demo_seconds, "optimization"),
+        "optimization.quick_start.first_seconds": partial(
+            demo_seconds, "optimization", empty_cache=True
+        ),
+        "advanced_topics.quick_start.seconds": partial(demo_seconds, "advanced_topics"),
     }
     goals = {
         "gpt.start.menu_seconds": (0.5, 0.2),
@@ -84,6 +94,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         "cbow.quick_start.first_seconds": (60.0, 20.0),
         "instruction_tuning.quick_start.seconds": (180.0, 90.0),
         "instruction_tuning.quick_start.first_seconds": (300.0, 180.0),
+        "multimodal.quick_start.seconds": (90.0, None),
+        "optimization.quick_start.first_seconds": (90.0, None),
+        "advanced_topics.quick_start.seconds": (90.0, None),
     }
     for name, measure in measurements.items():
         if args.only not in (None, name):

@@ -27,6 +27,7 @@ TOP_LEVEL = (
     "requirements.txt",
     "requirements-dev.txt",
     "run_all_tutorials.py",
+    "demo_complete_project.py",
     "validate_project.py",
     "tutorial_kit/__init__.py",
     "tools/docs_sync.py",
@@ -55,6 +56,16 @@ FAMILY_FILES = {
     + ("losses.py", "lora.py", "reward_model.py", "sft_trainer.py", "reward_trainer.py")
     + ("dpo_trainer.py", "ppo_trainer.py", "grpo_trainer.py", "evaluate.py")
     + ("reward_visualization.py", "run_examples.py", "verify_losses.py"),
+    "multimodal": ("scenes.py", "captions.py", "contrastive_model.py")
+    + ("vision_language_model.py", "multimodal_trainer.py", "run_examples.py")
+    + ("verify_multimodal.py",),
+    "optimization": ("quantized_model.py", "pruning.py")
+    + ("distillation.py", "train_student.py", "server.py", "load_test.py", "roofline.py")
+    + ("run_examples.py", "verify_optimization.py"),
+    "advanced_topics": ("positions.py", "grouped_attention.py")
+    + ("mixture_of_experts.py", "online_softmax.py", "linear_attention.py", "scaling_law.py")
+    + ("induction.py", "logit_lens.py", "sparse_features.py", "advanced_trainer.py")
+    + ("run_examples.py", "verify_advanced_topics.py"),
 }
 
 
