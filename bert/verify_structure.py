@@ -22,9 +22,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bert.bert_components import as_addend, attend_fused, attend_written_out
+from bert.bert_components import (
+    BertEmbeddings,
+    EncoderLayer,
+    as_addend,
+    attend_fused,
+    attend_written_out,
+)
 from bert.bert_config import BertConfig, parameter_count
-from bert.bert_heads import BertForPreTraining
+from bert.bert_heads import BertForPreTraining, MaskedTokenHead
 from bert.bert_model import BertModel
 from bert.masked_loss import IGNORE
 from bert.pretrained import load_pretrained, save_pretrained
@@ -32,7 +38,7 @@ from bert.torch_reference import torch_hidden
 from bert.wordpiece import WordPiece
 from tutorial_kit.console import run_entry
 from tutorial_kit.entry_parsers import verify_parser
-from tutorial_kit.verify import Check, largest, run_checks, shape_ledger
+from tutorial_kit.verify import Check, Origin, largest, run_checks, shape_ledger
 
 LENGTH = 12
 SMALL = BertConfig(
@@ -48,6 +54,18 @@ MEANINGS = {
     "masked_rows": "(N, D) the vectors of the N hidden tokens alone",
     "masked_logits": "(N, V) a score for every token that may have been there",
     "next_logits": "(B, 2) the second text follows, or does not",
+}
+
+ORIGINS = {
+    "tokens": Origin(BertModel.forward),
+    "embedding": Origin(BertEmbeddings, "1", "self.norm(self.token(tokens)"),
+    "attention": Origin(attend_written_out, "2", "scores.softmax"),
+    "layer": Origin(EncoderLayer, "2", "return self.around_feed_forward"),
+    "hidden": Origin(BertModel, "2", "self.final_norm(x))"),
+    "pooled": Origin(BertModel.pool, "6", "torch.tanh("),
+    "masked_rows": Origin(BertForPreTraining.forward, "3", "rows = "),
+    "masked_logits": Origin(MaskedTokenHead, "3", "return self.decoder("),
+    "next_logits": Origin(BertForPreTraining.forward, "6", "self.next_head(pooled)"),
 }
 
 
@@ -209,7 +227,7 @@ def trace(norm: str) -> str:
     rows = named["hidden"][labels != IGNORE]  # (N, D)
     named |= {"masked_rows": rows, "masked_logits": model.masked_head(rows)}
     named["next_logits"] = model.next_head(named["pooled"])
-    return shape_ledger(named, MEANINGS)
+    return shape_ledger(named, MEANINGS, ORIGINS)
 
 
 def forward_once() -> str:

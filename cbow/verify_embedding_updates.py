@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from cbow.cbow_components import (
+    combine_context,
     hierarchical_gradients,
     hierarchical_losses,
     negative_sampling_gradients,
@@ -45,10 +46,11 @@ from cbow.readable_steps import readable_round, readable_step
 from cbow.step_data import Batch, StretchDrawer
 from cbow.toy_text import SMALL, designs, toy_batch, toy_corpus, toy_data, toy_model
 from cbow.train_state import TrainState
+from cbow.windows import window_extents
 from tutorial_kit.config import override
 from tutorial_kit.console import run_entry
 from tutorial_kit.entry_parsers import verify_parser
-from tutorial_kit.verify import Check, largest, run_checks, shape_ledger
+from tutorial_kit.verify import Check, Origin, largest, run_checks, shape_ledger
 
 MEANINGS = {
     "text": "(n + 2W,) words: the targets and what stands around them",
@@ -61,6 +63,19 @@ MEANINGS = {
     "d_target": "(n, D) by the output vectors of the targets",
     "d_noise": "(groups, Q, D) by the output vectors of the noise",
     "d_input": "(n + 2W, D) by the input vectors of the text, word by word",
+}
+
+ORIGINS = {
+    "text": Origin(StretchDrawer.draw, "", "text = np.pad("),
+    "inside": Origin(window_extents),
+    "targets": Origin(StretchDrawer.draw, "", "targets = text"),
+    "noise": Origin(StretchDrawer.draw, "6", "noise = "),
+    "hidden": Origin(combine_context, "1"),
+    "losses": Origin(negative_sampling_losses, "4"),
+    "d_hidden": Origin(negative_sampling_gradients, "3", "d_hidden.addcmul_("),
+    "d_target": Origin(negative_sampling_gradients, "3", "miss * hidden"),
+    "d_noise": Origin(negative_sampling_gradients, "3", "torch.bmm(false_alarm.transpose"),
+    "d_input": Origin(row_gradients, "11", "d_rows = "),
 }
 
 
@@ -262,6 +277,11 @@ def named_tensors() -> dict[str, Tensor]:
     return named
 
 
+def trace() -> str:
+    """Returns the shape ledger: every tensor of one step of a small model."""
+    return shape_ledger(named_tensors(), MEANINGS, ORIGINS)
+
+
 def forward_once() -> str:
     """Computes the loss of one small batch; returns its shape in words."""
     return f"losses {tuple(toy_model()(toy_batch()).shape)}"
@@ -276,7 +296,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Prints one line per check; returns 1 if any failed, else 0."""
     args = build_parser().parse_args(argv)
     if args.trace:
-        print(shape_ledger(named_tensors(), MEANINGS))
+        print(trace())
         return 0
     return run_checks(CHECKS)
 

@@ -20,12 +20,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gpt.gpt_components import LAYER_NORM_EPS, attend_fused, attend_written_out, rotary_table
+from gpt.gpt_components import (
+    LAYER_NORM_EPS,
+    Block,
+    attend_fused,
+    attend_written_out,
+    rotary_table,
+)
 from gpt.gpt_config import RECIPES, GPTConfig, parameter_count
 from gpt.gpt_model import GPT, next_token_loss
 from tutorial_kit.console import run_entry
 from tutorial_kit.entry_parsers import verify_parser
-from tutorial_kit.verify import Check, largest, run_checks, shape_ledger
+from tutorial_kit.verify import Check, Origin, largest, run_checks, shape_ledger
 
 MEANINGS = {
     "tokens": "(B, T) token ids",
@@ -34,6 +40,15 @@ MEANINGS = {
     "block": "(B, T, D) residual stream after the block",
     "final_norm": "(B, T, D) normalized stream",
     "logits": "(B, T, V) a score for every possible next token",
+}
+
+ORIGINS = {
+    "tokens": Origin(GPT.intermediates),
+    "embedding": Origin(GPT, "", "self.position_embedding.weight[positions]"),
+    "attention": Origin(attend_written_out, "2", "scores.softmax"),
+    "block": Origin(Block, "3", "self.feed_forward(self.feed_forward_norm(x))"),
+    "final_norm": Origin(GPT, "", "self.final_norm(x))"),
+    "logits": Origin(GPT, "", "return self.head("),
 }
 
 
@@ -164,7 +179,7 @@ def trace(recipe: str) -> str:
     """Returns the shape ledger: every tensor of one forward pass of a small model."""
     model = small_model(recipe, torch.float32)
     named: dict[str, Tensor] = model.intermediates(torch.randint(50, (2, 16)))
-    return shape_ledger(named, MEANINGS)
+    return shape_ledger(named, MEANINGS, ORIGINS)
 
 
 def forward_once() -> str:

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from gpt.gpt_model import GPT
 from instruction_tuning import losses as L
+from instruction_tuning.chat_template import encode_chat
 from instruction_tuning.lora import (
     add_lora,
     lora_parameters,
@@ -30,10 +31,12 @@ from instruction_tuning.lora import (
     without_lora,
 )
 from instruction_tuning.policy_checks import CLIP, POLICY_CHECKS
+from instruction_tuning.ppo_trainer import token_rewards
+from instruction_tuning.reward_model import ValueModel
 from instruction_tuning.small_examples import VOCABULARY, draw, slopes, small_batch, small_model
 from tutorial_kit.console import run_entry
 from tutorial_kit.entry_parsers import verify_parser
-from tutorial_kit.verify import Check, largest, run_checks, shape_ledger
+from tutorial_kit.verify import Check, Origin, largest, run_checks, shape_ledger
 
 BETA = 0.3
 MEANINGS = {
@@ -56,6 +59,27 @@ MEANINGS = {
     "ppo_policy_loss": "() mean over the trained tokens",
     "ppo_value_loss": "() half a mean square over the trained tokens",
     "grpo_loss": "() mean over the replies",
+}
+ORIGINS = {
+    "tokens": Origin(encode_chat),
+    "loss_mask": Origin(encode_chat),
+    "logits": Origin(GPT.project),
+    "log_probs": Origin(L.token_log_probs),
+    "reference": Origin(L.token_log_probs),
+    "reply": Origin(L.sequence_log_probs),
+    "entropy": Origin(L.entropy),
+    "kl": Origin(L.kl_k3, "3"),
+    "rewards": Origin(token_rewards, "8"),
+    "values": Origin(ValueModel),
+    "advantages": Origin(L.gae, "8"),
+    "returns": Origin(L.gae, "8"),
+    "group_advantages": Origin(L.group_advantages, "10"),
+    "sft_loss": Origin(L.sft_loss, "1"),
+    "reward_loss": Origin(L.reward_loss, "2"),
+    "dpo_loss": Origin(L.dpo_loss, "6"),
+    "ppo_policy_loss": Origin(L.ppo_policy_loss, "9"),
+    "ppo_value_loss": Origin(L.ppo_value_loss),
+    "grpo_loss": Origin(L.grpo_loss, "9"),
 }
 LOSSES = [name for name in MEANINGS if name.endswith("_loss")]
 
@@ -242,6 +266,11 @@ def named_tensors() -> dict[str, Tensor]:
     }
 
 
+def trace() -> str:
+    """Returns the shape ledger: every tensor from the tokens to the losses."""
+    return shape_ledger(named_tensors(), MEANINGS, ORIGINS)
+
+
 def forward_once() -> str:
     """Runs the small model and all losses once; returns their values in words."""
     losses = {
@@ -261,7 +290,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Prints one line per check; returns 1 if any failed, else 0."""
     args = build_parser().parse_args(argv)
     if args.trace:
-        print(shape_ledger(named_tensors(), MEANINGS))
+        print(trace())
         return 0
     return run_checks(CHECKS)
 

@@ -22,7 +22,11 @@ PRELUDE = re.compile(
     r'if\s*\(?\s*__name__ == "__main__" and __spec__ is None\s*\)?:.*\n'
     r"(?:\s+import .*\n|\n)+\s+sys\.path\[0\] = str\(pathlib\.Path\(__file__\)\.resolve\(\)\.parent"
 )
-WITHOUT_PRESETS = {"validate_project.py", "tools/docs_sync.py"}
+WITHOUT_PRESETS = {
+    "validate_project.py",
+    "tools/docs_sync.py",
+    *(f"{family}/exercises.py" for family in FAMILIES),  # started by test_exercises.py
+}
 EXTRA = {"run_all_tutorials.py": ["--all"]}  # arguments needed beside --preset smoke
 SCRIPT_SECONDS = 240
 

@@ -23,12 +23,18 @@ import torch
 from torch import Tensor, nn
 
 from transformer.positional_encoding import shift_matrix, sinusoidal_table
-from transformer.transformer_components import attend_fused, attend_written_out, causal_mask
+from transformer.transformer_components import (
+    DecoderLayer,
+    EncoderLayer,
+    attend_fused,
+    attend_written_out,
+    causal_mask,
+)
 from transformer.transformer_config import TransformerConfig, parameter_count
 from transformer.transformer_model import Transformer
 from tutorial_kit.console import run_entry
 from tutorial_kit.entry_parsers import verify_parser
-from tutorial_kit.verify import Check, largest, run_checks, shape_ledger
+from tutorial_kit.verify import Check, Origin, largest, run_checks, shape_ledger
 
 VOCAB, SOURCE_LEN, TARGET_LEN = 50, 9, 7
 MEANINGS = {
@@ -42,6 +48,18 @@ MEANINGS = {
     "decoder": "(B, T, D) residual stream after the layer",
     "hidden": "(B, T, D) what is projected onto the vocabulary",
     "logits": "(B, T, V) a score for every possible next token",
+}
+ORIGINS = {
+    "source_embedding": Origin(Transformer, "5", "self._embed(self.source_embedding"),
+    "encoder.attention": Origin(attend_written_out, "2", "scores.softmax"),
+    "encoder": Origin(EncoderLayer, "", "return self.around_feed_forward"),
+    "memory": Origin(Transformer, "", "x = self.encoder_norm(x)"),
+    "target_embedding": Origin(Transformer, "5", "self._embed(self.target_embedding"),
+    "decoder.attention": Origin(attend_written_out, "2", "scores.softmax"),
+    "cross.attention": Origin(attend_written_out, "2", "scores.softmax"),
+    "decoder": Origin(DecoderLayer, "", "return self.around_feed_forward"),
+    "hidden": Origin(Transformer, "", "x = self.decoder_norm(x)"),
+    "logits": Origin(Transformer, "", "return self.head("),
 }
 NAMES = {  # torch's name for each of ours inside a layer; the feed-forward's norm differs
     "attention.qkv.": "self_attn.in_proj_",
@@ -234,7 +252,7 @@ def trace(norm: str) -> str:
     _, named = cast(
         "tuple[Tensor, dict[str, Tensor]]", model(source, target, mask, return_intermediates=True)
     )
-    return shape_ledger(named, MEANINGS)
+    return shape_ledger(named, MEANINGS, ORIGINS)
 
 
 def forward_once() -> str:

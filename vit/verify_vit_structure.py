@@ -25,13 +25,13 @@ from torch import Tensor, nn
 
 from tutorial_kit.console import run_entry
 from tutorial_kit.entry_parsers import verify_parser
-from tutorial_kit.verify import Check, largest, run_checks, shape_ledger
+from tutorial_kit.verify import Check, Origin, largest, run_checks, shape_ledger
 from vit.cnn_baseline import CNNConfig, ResidualCNN, cnn_parameter_count
 from vit.patch_embedding import PatchEmbedding, to_images, to_patches
 from vit.position_encodings import RotaryPositions2D
 from vit.pretrained import load_pretrained, save_pretrained
 from vit.torch_reference import convolution_of, torch_hidden
-from vit.vit_components import attend_fused, attend_written_out
+from vit.vit_components import EncoderLayer, attend_fused, attend_written_out
 from vit.vit_config import POSITIONS, ViTConfig, parameter_count
 from vit.vit_model import ViT
 
@@ -47,6 +47,17 @@ MEANINGS = {
     "hidden": "(B, T, D) the stream, normalized",
     "features": "(B, D) the class token's vector, or the mean over the patches",
     "logits": "(B, classes) a score for each class",
+}
+
+ORIGINS = {
+    "images": Origin(ViT.forward),
+    "patches": Origin(to_patches, "1", "return split"),
+    "embedding": Origin(ViT.embed, "3", "self.positions(x)"),
+    "attention": Origin(attend_written_out, "4", "scores.softmax"),
+    "layer": Origin(EncoderLayer.forward, "4", "self.dropout.add(y, hidden)"),
+    "hidden": Origin(ViT.features, "5", "hidden = "),
+    "features": Origin(ViT.features, "5", "features = "),
+    "logits": Origin(ViT.forward, "5", 'named["logits"] = '),
 }
 
 
@@ -208,7 +219,7 @@ def trace(pooling: str) -> str:
     images = small_batch(torch.float32)
     _, named = small_model(torch.float32, pooling=pooling)(images, return_intermediates=True)
     dotted = {re.sub(r"_(\d+)$", r".\1", name): tensor for name, tensor in named.items()}
-    return shape_ledger({"images": images} | dotted, MEANINGS)
+    return shape_ledger({"images": images} | dotted, MEANINGS, ORIGINS)
 
 
 def forward_once() -> str:
