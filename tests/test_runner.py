@@ -4,7 +4,10 @@ Most tests start the real script in a copy of the project, as a user would; thos
 in a pseudo-terminal.
 """
 
+import contextlib
 import errno
+import io
+import json
 import os
 import re
 import select
@@ -18,7 +21,7 @@ from pathlib import Path
 import pytest
 
 from tutorial_kit import PROJECT_ROOT, demo_runner
-from tutorial_kit.demo import DemoResult, Outcome, summary
+from tutorial_kit.demo import DemoResult, Outcome, find_kept, summary
 from tutorial_kit.demo_runner import find_families, parse_choice, run_demo
 
 GOOD = """
@@ -341,6 +344,87 @@ def test_a_cache_folder_that_cannot_be_written_is_no_error(project):
     (project / "cache").write_text("a file where the folder should be")
     done = start(project, "--all")
     assert done.returncode == 0, done.stderr
+
+
+# --- what is kept of a demo --------------------------------------------------------------------
+
+DRAWING = """
+import os, pathlib, sys
+from tutorial_kit.demo import DemoResult
+def main(argv=None):
+    path = pathlib.Path(os.environ["LLM_TUTORIAL_OUTPUTS"]) / "NAME" / "curve.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"a picture")
+    print("1. \\x1b[31mIt writes\\x1b[0m \\udcff")
+    print("progress", file=sys.stderr)
+    return DemoResult("NAME", "to draw", "2.1 bits", 2.1, "bits", 0.1, (str(path),))
+"""
+
+
+@pytest.fixture
+def drawn(tmp_path, monkeypatch):
+    """Runs a demo that leaves a picture; returns a function that runs it again with arguments."""
+    root = tmp_path / "project"
+    write_family(root, "drawing_family", DRAWING)
+    monkeypatch.setenv("LLM_TUTORIAL_OUTPUTS", str(root / "outputs"))
+    monkeypatch.setattr(sys, "path", list(sys.path))
+
+    def run(*argv):
+        with contextlib.redirect_stdout(io.StringIO()) as shown:
+            done = run_demo("drawing_family", argv, root)
+        assert done.status == "finished" and "It writes" in shown.getvalue()
+        return done
+
+    yield root, run
+    for name in [name for name in sys.modules if name.split(".")[0] == "drawing_family"]:
+        del sys.modules[name]
+
+
+def test_a_finished_demo_is_kept_with_what_it_printed(drawn):
+    root, run = drawn
+    done = run()
+    kept = find_kept("drawing_family", "quick", root)
+    assert kept is not None and done.kept is not None
+    assert kept.result == done.result and kept.preset == "quick"
+    assert kept.story == "1. It writes \udcff\n"  # no color, nothing of the progress bar
+    assert kept.finished == done.kept.finished
+    stored = json.loads((root / "outputs" / "drawing_family" / "demo.json").read_text("utf-8"))
+    assert stored["result"]["files"] == ["outputs/drawing_family/curve.png"]  # may be moved
+    assert find_kept("gpt", "quick", root) is None
+
+
+def test_a_quick_run_stands_for_a_smoke_run_but_not_the_reverse(drawn):
+    root, run = drawn
+    run("--preset", "smoke")
+    assert find_kept("drawing_family", "smoke", root).preset == "smoke"
+    assert find_kept("drawing_family", "quick", root) is None
+    run("--preset", "quick")
+    run("--preset", "smoke")  # does not take the place of the better result
+    assert find_kept("drawing_family", "smoke", root).preset == "quick"
+
+
+def test_what_is_kept_needs_its_files(drawn):
+    root, run = drawn
+    run()
+    (root / "outputs" / "drawing_family" / "curve.png").unlink()
+    assert find_kept("drawing_family", "quick", root) is None
+
+
+@pytest.mark.parametrize(
+    "damage",
+    ["", "{", "[]", "null", "{}", '{"result": 3}', '{"result": {}}', "\x00", "stale", "other"],
+)
+def test_a_damaged_kept_file_counts_as_none(drawn, damage):
+    root, run = drawn
+    run()
+    path = root / "outputs" / "drawing_family" / "demo.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    if damage == "stale":
+        damage = json.dumps(content | {"story": None})
+    elif damage == "other":
+        damage = json.dumps(content | {"result": content["result"] | {"family": "gpt"}})
+    path.write_text(damage, encoding="utf-8")
+    assert find_kept("drawing_family", "quick", root) is None
 
 
 # --- the closing table -------------------------------------------------------------------------

@@ -1,19 +1,26 @@
-"""What a demo hands back, how its run ended, and the table that closes a run of several.
+"""What a demo hands back, how its run ended, where it is kept, and the table that closes a run.
 
 Every family's `quick_start.main(argv)` ends by returning a `DemoResult`; the runner makes an
-`Outcome` of it, or of its failure. Standard library only: the runner needs these types before it
-knows whether torch is installed.
+`Outcome` of it, or of its failure, and keeps what finished in ``outputs/<family>/demo.json``, so
+that the report need not run it again. Standard library only: the runner needs these types before
+it knows whether torch is installed.
 """
 
 from __future__ import annotations
 
+import json
 import math
 import os
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from tutorial_kit.console import format_table
+from tutorial_kit.files import atomic_write
+
+LONGEST_STORY = 60_000  # characters of what a demo printed that are kept, its end
+_COLOR = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")  # what tells a terminal to change color or line
 
 
 @dataclass(frozen=True)
@@ -55,6 +62,16 @@ class DemoResult:
 
 
 @dataclass(frozen=True)
+class KeptDemo:
+    """A finished demo, as ``outputs/<family>/demo.json`` keeps it."""
+
+    result: DemoResult
+    preset: str  # "smoke" or "quick"
+    finished: str  # local date and time: "2026-03-01 12:30"
+    story: str  # what it printed
+
+
+@dataclass(frozen=True)
 class Outcome:
     """How one demo ended."""
 
@@ -64,6 +81,61 @@ class Outcome:
     result: DemoResult | None = None  # of a finished demo
     message: str = ""  # of a failed demo: what went wrong, in one line
     log: Path | None = None  # of a failed demo: where the traceback is; None if it has no place
+    kept: KeptDemo | None = None  # of a finished demo: the result, when it was and what it printed
+
+
+def outputs_folder(root: Path) -> Path:
+    """Returns where runs leave their files: ``LLM_TUTORIAL_OUTPUTS``, or ``outputs`` of a root."""
+    return Path(os.environ.get("LLM_TUTORIAL_OUTPUTS") or root / "outputs")
+
+
+def keep_demo(kept: KeptDemo, root: Path) -> None:
+    """Writes ``outputs/<family>/demo.json``; a short run does not take the place of a long one.
+
+    Args:
+        kept: what to keep. Of its story the colors and all but the end are left out.
+        root: the project's folder; files in it are named relative to it, so that it can be moved.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    family = kept.result.family
+    if kept.preset == "smoke" and find_kept(family, "quick", root):
+        return
+    files = tuple(relative(file, root) for file in kept.result.files)
+    story = _COLOR.sub("", kept.story)[-LONGEST_STORY:]
+    content = asdict(replace(kept, result=replace(kept.result, files=files), story=story))
+    with atomic_write(outputs_folder(root) / family / "demo.json", "w") as file:
+        json.dump(content, file, indent=2)
+        file.write("\n")
+
+
+def find_kept(family: str, preset: str, root: Path) -> KeptDemo | None:
+    """Returns what was kept of a family's demo, if it can stand for a run now.
+
+    Args:
+        family: package name.
+        preset: what a run now would use; a quick run also stands for a smoke run.
+        root: the project's folder.
+
+    Returns:
+        The kept demo with absolute paths; None if there is none, if the file is damaged, if it is
+        of a shorter run, or if one of the files it names is gone.
+    """
+    try:
+        text = (outputs_folder(root) / family / "demo.json").read_text(encoding="utf-8")
+        content = json.loads(text)
+        result = DemoResult(**content.pop("result"))
+        kept = KeptDemo(result=result, **content)
+        if not all(isinstance(part, str) for part in (kept.preset, kept.finished, kept.story)):
+            return None
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return None
+    files = tuple(str(root / file) for file in result.files)
+    long_enough = kept.preset == "quick" or preset == "smoke"
+    if result.family != family or not long_enough or not all(Path(f).exists() for f in files):
+        return None
+    return replace(kept, result=replace(result, files=files))
 
 
 def summary(outcomes: Sequence[Outcome], root: Path, width: int) -> str:

@@ -16,12 +16,13 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, Any, cast
 
 from tutorial_kit.console import one_line
-from tutorial_kit.demo import DemoResult, Outcome
+from tutorial_kit.demo import DemoResult, KeptDemo, Outcome, keep_demo, outputs_folder
 from tutorial_kit.files import atomic_write
 from tutorial_kit.texts import Texts
 from tutorial_kit.training import InterruptGuard
@@ -102,6 +103,8 @@ def parse_choice(line: str, names: Sequence[str]) -> list[str]:
 def run_demo(family: str, argv: Sequence[str], root: Path) -> Outcome:
     """Runs one demo; whatever the demo does, Ctrl-C included, becomes an outcome.
 
+    What finishes is also kept in ``outputs/<family>/demo.json``, where that can be written.
+
     Args:
         family: package name.
         argv: arguments for the demo's ``main``.
@@ -109,12 +112,18 @@ def run_demo(family: str, argv: Sequence[str], root: Path) -> Outcome:
     """
     start = time.perf_counter()
     folder = Path.cwd()
+    printed = _Recorder(sys.stdout)
     try:
-        with _usual_interrupts():
+        with _usual_interrupts(), redirect_stdout(cast(IO[str], printed)):
             result = _import_main(family, root)(list(argv))
         if not isinstance(result, DemoResult):
             raise TypeError(f"{family}.quick_start.main returned {result!r}, not a DemoResult")
-        return Outcome(family, "finished", time.perf_counter() - start, result)
+        preset = argv[argv.index("--preset") + 1] if "--preset" in argv else "quick"
+        finished = time.strftime("%Y-%m-%d %H:%M")
+        kept = KeptDemo(result, preset, finished, "".join(printed.parts))
+        with suppress(OSError):
+            keep_demo(kept, root)
+        return Outcome(family, "finished", time.perf_counter() - start, result, kept=kept)
     except KeyboardInterrupt:
         return Outcome(family, "interrupted", time.perf_counter() - start)
     except (Exception, SystemExit) as error:
@@ -125,6 +134,21 @@ def run_demo(family: str, argv: Sequence[str], root: Path) -> Outcome:
         with suppress(OSError):
             os.chdir(folder)
         gc.collect()  # a model caught in a reference cycle would slow the next demo
+
+
+class _Recorder:
+    """Standard output that remembers what passes through it."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self.stream = stream
+        self.parts: list[str] = []
+
+    def write(self, text: str) -> int:
+        self.parts.append(text)
+        return self.stream.write(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
 
 
 def _texts(folder: Path) -> Texts:
@@ -183,8 +207,7 @@ def _in_one_line(error: BaseException) -> str:
 
 def _write_log(family: str, argv: Sequence[str], root: Path) -> Path | None:
     """Writes the traceback being handled to ``outputs/logs`` and returns the file's path."""
-    outputs = Path(os.environ.get("LLM_TUTORIAL_OUTPUTS") or root / "outputs")
-    path = outputs / "logs" / f"{time.strftime('%Y%m%d-%H%M%S')}-{family}.log"
+    path = outputs_folder(root) / "logs" / f"{time.strftime('%Y%m%d-%H%M%S')}-{family}.log"
     head = f"demo: {family} {' '.join(argv)}\nPython {platform.python_version()}\n\n"
     try:
         with atomic_write(path) as file:  # an error's text may hold what UTF-8 cannot
