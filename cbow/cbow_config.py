@@ -3,7 +3,9 @@
 Mikolov et al. 2013a ("Efficient Estimation of Word Representations in Vector Space") has the two
 architectures, Mikolov et al. 2013b ("Distributed Representations of Words and Phrases and their
 Compositionality") negative sampling and the subsampling of frequent words. The defaults are CBOW
-with negative sampling as word2vec.c trains it: window 5, 5 negatives, 100 dimensions, rate 0.05.
+with negative sampling as word2vec.c trains it: window 5, 5 negatives, 100 dimensions, the gradient
+of a context's word not divided by the number of words. Of the learning rates 0.05 (word2vec.c's),
+0.075 and 0.1 the default has the lowest held-out loss on both texts.
 """
 
 from __future__ import annotations
@@ -31,7 +33,9 @@ class CBOWConfig:
     architecture: Literal["cbow", "skipgram"] = "cbow"  # the context at once, or word by word
     objective: Literal["negative", "softmax", "hierarchical"] = "negative"  # which loss
     combine: Literal["mean", "sum"] = "mean"  # how the context's vectors become one
-    gradient: Literal["exact", "word2vec"] = "exact"  # word2vec: not divided by the context's size
+    gradient: Literal["exact", "word2vec"] = (
+        "word2vec"  # which is not divided by the context's size
+    )
 
     def __post_init__(self) -> None:
         """Checks what the model assumes."""
@@ -59,7 +63,7 @@ class TrainConfig:
     words_per_step: int = 1024  # targets whose updates are added up before they are made
     lanes: int = 2  # places in the text that a step takes equal parts from, a thread for each
     epochs: int = 5  # times that the text is read
-    lr: float = 0.05  # learning rate at the start; it falls linearly with the words read
+    lr: float = 0.075  # learning rate at the start; it falls linearly with the words read
     floor: float = 1e-4  # learning rate at the end, as a share of the start
     evals_per_epoch: int = 2  # evaluations on the held-out words, each with a checkpoint
     seed: int = 0  # initial vectors, subsampling, windows, noise

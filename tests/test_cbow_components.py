@@ -23,6 +23,7 @@ from cbow.cbow_components import (
 )
 from cbow.cbow_config import PRESETS, CBOWConfig, TrainConfig, build_parser
 from cbow.huffman import huffman_paths
+from cbow.paces import node_paces, word_paces
 from cbow.step_data import NoiseSampler
 from cbow.word2vec_reference import Word2VecRandom, word2vec_update
 from tutorial_kit.config import override
@@ -143,7 +144,7 @@ def test_context_vectors(combine: str) -> None:
 
 def test_word2vecs_gradient_is_that_of_the_sum_at_the_value_of_the_mean() -> None:
     vectors, inside = normal(1, 3, 2), torch.ones(1, 3, dtype=torch.bool)
-    exact = combine_context(vectors, inside, CBOWConfig())
+    exact = combine_context(vectors, inside, CBOWConfig(gradient="exact"))
     whole = combine_context(vectors, inside, CBOWConfig(gradient="word2vec"))
     torch.testing.assert_close(whole, exact)
     (of_exact,) = torch.autograd.grad(exact.sum(), vectors)
@@ -242,3 +243,15 @@ def test_logsigmoid_does_not_overflow() -> None:
     loss = negative_sampling_losses(hidden, target, torch.ones(1, 1, 1), 1, 1)
     assert loss.item() == pytest.approx(2000.0)
     assert F.logsigmoid(torch.tensor(-1000.0)).isfinite()
+
+
+def test_a_frequent_word_moves_by_the_mean_of_its_wishes() -> None:
+    """A word expected twice in a step is halved; one that subsampling thins out is not."""
+    counts, keep = np.array([50, 30, 20]), np.array([0.2, 1.0, 1.0])  # 10, 30, 20 of 60 are kept
+    assert word_paces(counts, keep, 4).flatten().tolist() == pytest.approx([1.0, 0.5, 0.75])
+
+
+def test_a_node_is_met_by_all_words_below_it() -> None:
+    counts = np.array([5, 2, 1])
+    paces = node_paces(counts, np.ones(3), 8, huffman_paths(counts.tolist()))
+    assert sorted(paces.flatten().tolist()) == pytest.approx([1 / 8, 1 / 3])  # the root: 8 of 8
