@@ -60,7 +60,8 @@ class TrainConfig:
     noise_power: float = 0.75  # noise is drawn in proportion to count^noise_power
     shared_by: int = 32  # consecutive targets with the same noise; 1: each target has its own
     shared_draws: int = 32  # words of noise that they share, Q, together weighing as much as K
-    words_per_step: int = 1024  # targets whose updates are added up before they are made
+    words_per_step: int = 4096  # targets whose updates are added up before they are made
+    summed_updates: int = 4  # of one word in a step; of more, so many times their mean counts, B
     lanes: int = 2  # places in the text that a step takes equal parts from, a thread for each
     epochs: int = 5  # times that the text is read
     lr: float = 0.075  # learning rate at the start; it falls linearly with the words read
@@ -73,7 +74,7 @@ class TrainConfig:
         """Checks what the loop assumes."""
         check_counts(
             self, "min_count", "window", "negatives", "shared_by", "shared_draws",
-            "words_per_step", "lanes", "epochs", "evals_per_epoch",
+            "words_per_step", "summed_updates", "lanes", "epochs", "evals_per_epoch",
         )  # fmt: skip
         check_not_negative(self, "max_tokens", "sample", "noise_power", "threads")
         check_learning_rates(self, "lr")

@@ -62,7 +62,7 @@ class TrainState(RunProgress):
     def _set_paces(self) -> None:
         """Lets frequent words take smaller steps."""
         model = self.model
-        expected = (self.data.vocabulary.counts, self.drawer.keep, self.config.words_per_step)
+        expected = (self.data.vocabulary.counts, self.drawer.keep, self.config)
         model.input_pace.copy_(word_paces(*expected))
         if model.paths is None:
             model.output_pace.copy_(model.input_pace)

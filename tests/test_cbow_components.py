@@ -248,10 +248,12 @@ def test_logsigmoid_does_not_overflow() -> None:
 def test_a_frequent_word_moves_by_the_mean_of_its_wishes() -> None:
     """A word expected twice in a step is halved; one that subsampling thins out is not."""
     counts, keep = np.array([50, 30, 20]), np.array([0.2, 1.0, 1.0])  # 10, 30, 20 of 60 are kept
-    assert word_paces(counts, keep, 4).flatten().tolist() == pytest.approx([1.0, 0.5, 0.75])
+    config = TrainConfig(words_per_step=64, summed_updates=16)  # 10.7, 32 and 21.3 are expected
+    assert word_paces(counts, keep, config).flatten().tolist() == pytest.approx([1.0, 0.5, 0.75])
 
 
 def test_a_node_is_met_by_all_words_below_it() -> None:
     counts = np.array([5, 2, 1])
-    paces = node_paces(counts, np.ones(3), 8, huffman_paths(counts.tolist()))
-    assert sorted(paces.flatten().tolist()) == pytest.approx([1 / 8, 1 / 3])  # the root: 8 of 8
+    config = TrainConfig(words_per_step=64, summed_updates=4)
+    paces = node_paces(counts, np.ones(3), config, huffman_paths(counts.tolist()))
+    assert sorted(paces.flatten().tolist()) == pytest.approx([4 / 64, 4 / 24])  # the root: all
