@@ -61,7 +61,7 @@ class TrainConfig:
     shared_by: int = 32  # consecutive targets with the same noise; 1: each target has its own
     shared_draws: int = 32  # words of noise that they share, Q, together weighing as much as K
     words_per_step: int = 4096  # targets whose updates are added up before they are made
-    summed_updates: int = 4  # of one word in a step; of more, so many times their mean counts, B
+    summed_updates: int = 16  # of one row in a step; of more, so many times their mean counts, B
     lanes: int = 2  # places in the text that a step takes equal parts from, a thread for each
     epochs: int = 5  # times that the text is read
     lr: float = 0.075  # learning rate at the start; it falls linearly with the words read

@@ -22,7 +22,7 @@ SMALL = override(
         shared_by=4,
         shared_draws=3,
         words_per_step=16,
-        summed_updates=1,
+        summed_updates=4,
         sample=0.0,
         min_count=1,
     ),

@@ -15,7 +15,7 @@ import torch
 from cbow.cbow_config import TrainConfig
 from cbow.cbow_data import CBOWData, Vocabulary
 from cbow.cbow_model import CBOW
-from cbow.paces import node_paces, word_paces
+from cbow.paces import input_paces, kept_shares, node_paces, output_paces
 from cbow.step_data import Batch, StretchDrawer
 from tutorial_kit.checkpoints import load_checkpoint, save_checkpoint
 from tutorial_kit.config import config_to_dict
@@ -61,13 +61,14 @@ class TrainState(RunProgress):
 
     def _set_paces(self) -> None:
         """Lets frequent words take smaller steps."""
-        model = self.model
-        expected = (self.data.vocabulary.counts, self.drawer.keep, self.config)
-        model.input_pace.copy_(word_paces(*expected))
+        model, config, vocabulary = self.model, self.config, self.data.vocabulary
+        shares = kept_shares(vocabulary.counts, self.drawer.keep)
+        model.input_pace.copy_(input_paces(shares, config))
         if model.paths is None:
-            model.output_pace.copy_(model.input_pace)
+            noise = vocabulary.noise(config.noise_power)
+            model.output_pace.copy_(output_paces(shares, noise, config))
         else:
-            model.output_pace.copy_(node_paces(*expected, model.paths))
+            model.output_pace.copy_(node_paces(shares, config, model.paths))
 
     @property
     def share_done(self) -> float:
