@@ -24,7 +24,6 @@ from cbow.embeddings import Embeddings
 
 PEER = "gensim"
 WORKERS = 2  # of gensim, as many as our threads
-RATE = 0.05  # word2vec.c's, with a gradient that is not divided by the context's size
 SMALLEST_RATE = 1e-4  # gensim's learning rate at the end, its default
 
 
@@ -70,7 +69,7 @@ def build_peer(config: TrainConfig, path: Path, workers: int = WORKERS) -> Any:
         ) from None
     model = Word2Vec(
         vector_size=config.model.d_model, window=config.window, negative=config.negatives,
-        ns_exponent=config.noise_power, sample=config.sample, alpha=RATE,
+        ns_exponent=config.noise_power, sample=config.sample, alpha=config.lr,
         min_alpha=SMALLEST_RATE, sg=0, hs=0, cbow_mean=1, min_count=1, workers=workers,
         seed=config.seed + 1,
     )  # fmt: skip

@@ -3,7 +3,9 @@
 Mikolov et al. 2013a ("Efficient Estimation of Word Representations in Vector Space") has the two
 architectures, Mikolov et al. 2013b ("Distributed Representations of Words and Phrases and their
 Compositionality") negative sampling and the subsampling of frequent words. The defaults are CBOW
-with negative sampling as word2vec.c trains it: window 5, 5 negatives, 100 dimensions, rate 0.05.
+with negative sampling as word2vec.c trains it: window 5, 5 negatives, 100 dimensions, the gradient
+of a context's word not divided by the number of words. Of the learning rates 0.05 (word2vec.c's),
+0.075 and 0.1 the default has the lowest held-out loss on both texts.
 """
 
 from __future__ import annotations
@@ -31,7 +33,9 @@ class CBOWConfig:
     architecture: Literal["cbow", "skipgram"] = "cbow"  # the context at once, or word by word
     objective: Literal["negative", "softmax", "hierarchical"] = "negative"  # which loss
     combine: Literal["mean", "sum"] = "mean"  # how the context's vectors become one
-    gradient: Literal["exact", "word2vec"] = "exact"  # word2vec: not divided by the context's size
+    gradient: Literal["exact", "word2vec"] = (
+        "word2vec"  # which is not divided by the context's size
+    )
 
     def __post_init__(self) -> None:
         """Checks what the model assumes."""
@@ -56,10 +60,11 @@ class TrainConfig:
     noise_power: float = 0.75  # noise is drawn in proportion to count^noise_power
     shared_by: int = 32  # consecutive targets with the same noise; 1: each target has its own
     shared_draws: int = 32  # words of noise that they share, Q, together weighing as much as K
-    words_per_step: int = 1024  # targets whose updates are added up before they are made
+    words_per_step: int = 4096  # targets whose updates are added up before they are made
+    summed_updates: int = 16  # of one row in a step; of more, so many times their mean counts, B
     lanes: int = 2  # places in the text that a step takes equal parts from, a thread for each
     epochs: int = 5  # times that the text is read
-    lr: float = 0.05  # learning rate at the start; it falls linearly with the words read
+    lr: float = 0.075  # learning rate at the start; it falls linearly with the words read
     floor: float = 1e-4  # learning rate at the end, as a share of the start
     evals_per_epoch: int = 2  # evaluations on the held-out words, each with a checkpoint
     seed: int = 0  # initial vectors, subsampling, windows, noise
@@ -69,7 +74,7 @@ class TrainConfig:
         """Checks what the loop assumes."""
         check_counts(
             self, "min_count", "window", "negatives", "shared_by", "shared_draws",
-            "words_per_step", "lanes", "epochs", "evals_per_epoch",
+            "words_per_step", "summed_updates", "lanes", "epochs", "evals_per_epoch",
         )  # fmt: skip
         check_not_negative(self, "max_tokens", "sample", "noise_power", "threads")
         check_learning_rates(self, "lr")

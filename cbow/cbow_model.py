@@ -29,6 +29,8 @@ class CBOW(nn.Module):
 
     input: nn.Parameter
     output: nn.Parameter
+    input_pace: Tensor
+    output_pace: Tensor
 
     def __init__(self, config: CBOWConfig, counts: Sequence[int], negatives: int = 5) -> None:
         """Draws the input vectors from torch's generator; the output vectors are zeros.
@@ -55,6 +57,9 @@ class CBOW(nn.Module):
         # gensim's start: U(-1/D, 1/D), and zeros. Every score is 0, every s(score) 1/2.
         self.input = nn.Parameter((2 * torch.rand(words, width) - 1) / width)  # (V, D)
         self.output = nn.Parameter(torch.zeros(words - (self.paths is not None), width))  # (V, D)
+        # What the updates of each row are multiplied by; a training sets them (``cbow.paces``).
+        for name, matrix in (("input_pace", self.input), ("output_pace", self.output)):
+            self.register_buffer(name, torch.ones(len(matrix), 1), persistent=False)  # (V, 1)
 
     def forward(self, batch: Batch) -> Tensor:
         """Returns the loss of every example, (n,), nats.

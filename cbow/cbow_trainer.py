@@ -133,7 +133,8 @@ def check_vectors(state: TrainState, last: Path) -> None:
     raise ValueError(
         f"the vectors hold NaN after step {state.step}: the updates have grown too large, with "
         f"lr={state.config.lr} and {state.config.words_per_step} targets a step. Use a smaller "
-        f"--lr (0.05 is usual) or fewer --words-per-step.{kept}"
+        f"--lr (0.05 is usual) or fewer --words-per-step; many negatives need more "
+        f"--shared-draws.{kept}"
     )
 
 

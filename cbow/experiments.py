@@ -64,7 +64,11 @@ EXPERIMENTS = {
         "cost",
     ),
     "negatives": Experiment(
-        "How many negatives?", {f"{count}": _vary(negatives=count) for count in (1, 2, 5, 10, 20)}
+        "How many negatives?",
+        {
+            f"{count}": _vary(negatives=count, shared_draws=BASELINE.shared_draws * count // 5)
+            for count in (1, 2, 5, 10, 20)
+        },
     ),
     "subsampling": Experiment(
         "How much subsampling?",

@@ -151,6 +151,8 @@ def row_gradients(
 ) -> RowGradients:
     """Computes the gradient of the summed loss of a batch without autograd, which must be off.
 
+    Each row of it is multiplied by the pace of its word.
+
     Args:
         model: read, not changed.
         batch: n targets.
@@ -158,7 +160,7 @@ def row_gradients(
         scale: what the gradient is multiplied by; -rate makes a step of it.
     """
     around_target, around_word = _neighbors(len(batch), batch.span, batch.text.device)
-    noise = batch.noise.view(-1)
+    noise = batch.noise.view(-1)  # (groups Q,)
 
     rows = model.input.index_select(0, batch.text)  # (n + C - 1, D)
     gradients = negative_sampling_gradients(
@@ -171,8 +173,10 @@ def row_gradients(
     )
     d_rows = around_word.sums(gradients.hidden, weights.by_word)  # (n + C - 1, D)
     return RowGradients(
-        batch.text, d_rows, batch.targets, gradients.target, noise, gradients.noise.flatten(0, 1)
-    )
+        batch.text, d_rows.mul_(model.input_pace[batch.text]),
+        batch.targets, gradients.target.mul_(model.output_pace[batch.targets]),
+        noise, gradients.noise.flatten(0, 1).mul_(model.output_pace[noise]),
+    )  # fmt: skip
 
 
 def change_input(model: CBOW, steps: RowGradients) -> None:

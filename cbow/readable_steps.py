@@ -17,7 +17,8 @@ from cbow.step_data import Batch
 def readable_step(model: CBOW, batches: Sequence[Batch], rate: float) -> float:
     """Makes one step of stochastic gradient descent on the sum of all losses.
 
-    The sum, not the mean: word2vec makes a step of this rate for every single target.
+    The sum, not the mean: word2vec makes a step of this rate for every single target. Frequent
+    words take smaller ones (``cbow.paces``).
 
     Args:
         model: its two matrices are changed.
@@ -31,9 +32,9 @@ def readable_step(model: CBOW, batches: Sequence[Batch], rate: float) -> float:
     losses = torch.cat([model(batch)[batch.has_context] for batch in batches])  # (targets,)
     losses.sum().backward()
     with torch.no_grad():
-        for matrix in (model.input, model.output):
-            if matrix.grad is not None:  # no target had a context
-                matrix.sub_(rate * matrix.grad)
+        for matrix, pace in ((model.input, model.input_pace), (model.output, model.output_pace)):
+            if matrix.grad is not None:  # None: no target had a context
+                matrix.sub_(rate * pace * matrix.grad)
     return losses.mean().item()
 
 

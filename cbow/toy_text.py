@@ -17,8 +17,16 @@ from cbow.step_data import Batch, StretchDrawer
 from tutorial_kit.config import override
 
 SMALL = override(
-    TrainConfig(window=2, shared_by=4, shared_draws=3, words_per_step=16, sample=0.0, min_count=1),
-    {"d_model": 8},
+    TrainConfig(
+        window=2,
+        shared_by=4,
+        shared_draws=3,
+        words_per_step=16,
+        summed_updates=4,
+        sample=0.0,
+        min_count=1,
+    ),
+    {"d_model": 8, "gradient": "exact", "lr": 0.05},
 )
 
 

@@ -15,6 +15,7 @@ import torch
 from cbow.cbow_config import TrainConfig
 from cbow.cbow_data import CBOWData, Vocabulary
 from cbow.cbow_model import CBOW
+from cbow.paces import input_paces, kept_shares, node_paces, output_paces
 from cbow.step_data import Batch, StretchDrawer
 from tutorial_kit.checkpoints import load_checkpoint, save_checkpoint
 from tutorial_kit.config import config_to_dict
@@ -24,6 +25,7 @@ from tutorial_kit.saved_runs import load_weights
 
 MAY_DIFFER = {"evals_per_epoch", "threads"}
 """Settings that a resumed run may change: its vectors do not depend on them."""
+SENTENCES_AT_ONCE = 10_000  # are in memory while the text is read
 
 
 class TrainState(RunProgress):
@@ -48,6 +50,7 @@ class TrainState(RunProgress):
         counts = data.vocabulary.counts.tolist()
         self.model = CBOW(config.model, counts, config.negatives).to(device)
         self.drawer = StretchDrawer(data.train, config)
+        self._set_paces()
         self.stretches = len(self.drawer.slices)  # in an epoch
         self.rounds_per_epoch = -(-self.stretches // config.lanes)
         self.total_words = config.epochs * len(data.train.tokens)  # of text, all epochs
@@ -55,6 +58,17 @@ class TrainState(RunProgress):
         self.rounds = 0  # done
         self.words = 0  # of the text read, before subsampling
         self.targets = 0  # examples seen, after it
+
+    def _set_paces(self) -> None:
+        """Lets frequent words take smaller steps."""
+        model, config, vocabulary = self.model, self.config, self.data.vocabulary
+        shares = kept_shares(vocabulary.counts, self.drawer.keep)
+        model.input_pace.copy_(input_paces(shares, config))
+        if model.paths is None:
+            noise = vocabulary.noise(config.noise_power)
+            model.output_pace.copy_(output_paces(shares, noise, config))
+        else:
+            model.output_pace.copy_(node_paces(shares, config, model.paths))
 
     @property
     def share_done(self) -> float:
@@ -154,6 +168,7 @@ def check_vocabulary(vocabulary: Vocabulary, config: TrainConfig) -> None:
 def fingerprint(data: CBOWData) -> int:
     """Returns a number that changes when the training text does; it reads the text once."""
     checksum = 0
-    for begin in range(0, len(data.train.tokens), 1 << 20):
-        checksum = zlib.crc32(data.train.tokens[begin : begin + (1 << 20)].tobytes(), checksum)
+    for begin in range(0, len(data.train), SENTENCES_AT_ONCE):
+        tokens, _ = data.train.stretch(slice(begin, begin + SENTENCES_AT_ONCE))
+        checksum = zlib.crc32(tokens.tobytes(), checksum)
     return zlib.crc32(data.train.starts.tobytes(), checksum)

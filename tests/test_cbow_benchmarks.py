@@ -12,7 +12,6 @@ import pytest
 from benchmarks import cbow_memory, cbow_quality, cbow_training, seed_measures
 from benchmarks.cbow_peers import (
     PEER,
-    RATE,
     Trained,
     build_peer,
     line_file,
@@ -84,7 +83,7 @@ def test_gensim_learns_what_the_settings_say(data: CBOWData) -> None:
     with line_file(data.train) as path:
         model = build_peer(config, path)
     assert (model.window, model.negative, model.ns_exponent, model.sample) == (3, 7, 0.5, 1e-2)
-    assert (model.alpha, model.sg, model.hs, model.cbow_mean) == (RATE, 0, 0, 1)
+    assert (model.alpha, model.sg, model.hs, model.cbow_mean) == (config.lr, 0, 0, 1)
 
 
 def test_the_share_that_is_kept_is_what_drawing_keeps(data: CBOWData) -> None:

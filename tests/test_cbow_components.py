@@ -23,6 +23,7 @@ from cbow.cbow_components import (
 )
 from cbow.cbow_config import PRESETS, CBOWConfig, TrainConfig, build_parser
 from cbow.huffman import huffman_paths
+from cbow.paces import input_paces, kept_shares, node_paces, output_paces
 from cbow.step_data import NoiseSampler
 from cbow.word2vec_reference import Word2VecRandom, word2vec_update
 from tutorial_kit.config import override
@@ -143,7 +144,7 @@ def test_context_vectors(combine: str) -> None:
 
 def test_word2vecs_gradient_is_that_of_the_sum_at_the_value_of_the_mean() -> None:
     vectors, inside = normal(1, 3, 2), torch.ones(1, 3, dtype=torch.bool)
-    exact = combine_context(vectors, inside, CBOWConfig())
+    exact = combine_context(vectors, inside, CBOWConfig(gradient="exact"))
     whole = combine_context(vectors, inside, CBOWConfig(gradient="word2vec"))
     torch.testing.assert_close(whole, exact)
     (of_exact,) = torch.autograd.grad(exact.sum(), vectors)
@@ -242,3 +243,23 @@ def test_logsigmoid_does_not_overflow() -> None:
     loss = negative_sampling_losses(hidden, target, torch.ones(1, 1, 1), 1, 1)
     assert loss.item() == pytest.approx(2000.0)
     assert F.logsigmoid(torch.tensor(-1000.0)).isfinite()
+
+
+def test_a_frequent_word_moves_by_the_mean_of_its_updates() -> None:
+    """Three words with shares of 1/6, 1/2 and 1/3: subsampling thins out the first."""
+    shares = kept_shares(np.array([50, 30, 20]), np.array([0.2, 1.0, 1.0]))
+    config = TrainConfig(words_per_step=192, summed_updates=96, window=2, negatives=3)
+    paces = input_paces(shares, config)  # 96, 288 and 192 updates: each occurrence brings W + 1
+    assert paces.flatten().tolist() == pytest.approx([1.0, 1 / 3, 1 / 2])
+    exact = override(config, {"gradient": "exact", "summed_updates": 48})  # 32, 96, 64: one each
+    assert input_paces(shares, exact).flatten().tolist() == pytest.approx([1.0, 1 / 2, 3 / 4])
+    noise = np.array([0.5, 0.25, 0.25])  # 32 + 288, 96 + 144, 64 + 144
+    found = output_paces(shares, noise, config).flatten().tolist()
+    assert found == pytest.approx([96 / 320, 96 / 240, 96 / 208])
+
+
+def test_a_node_is_met_by_all_words_below_it() -> None:
+    counts = np.array([5, 2, 1])
+    config = TrainConfig(words_per_step=64, summed_updates=4)
+    paces = node_paces(kept_shares(counts, np.ones(3)), config, huffman_paths(counts.tolist()))
+    assert sorted(paces.flatten().tolist()) == pytest.approx([4 / 64, 4 / 24])  # the root: all

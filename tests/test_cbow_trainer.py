@@ -57,6 +57,22 @@ def test_both_ways_give_the_same_vectors(architecture: str, data: CBOWData, tmp_
     assert (fast.vectors - start).abs().max() > 0.1
 
 
+@pytest.mark.parametrize("fast", [True, False])
+def test_large_steps_of_frequent_words_stay_finite(
+    fast: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Twenty words, 25 of each in a step, at a high rate: without paces the vectors explode."""
+    config = replace(LONGER, words_per_step=512, lr=0.5)
+    found = run(config, toy_data(8000), tmp_path / "paced", fast=fast)
+    assert found.validation_loss < found.history[0]["validation_loss"] - 0.2
+    monkeypatch.setattr(TrainState, "_set_paces", lambda self: None)
+    try:
+        summed = run(config, toy_data(8000), tmp_path / "summed", fast=fast).validation_loss
+    except ValueError:  # NaN
+        summed = math.inf
+    assert summed > found.validation_loss + 1
+
+
 def test_the_number_of_threads_changes_no_bit(data: CBOWData, tmp_path: Path) -> None:
     one, two = (run(replace(LONGER, threads=n), data, tmp_path / str(n)) for n in (1, 2))
     assert torch.equal(one.vectors, two.vectors) and torch.equal(one.output, two.output)
