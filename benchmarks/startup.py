@@ -39,7 +39,6 @@ MEASURES = {
     "instruction_tuning.quick_start.seconds": "the quick start of instruction_tuning as the runner "
     "runs it, its base model cached",
     "instruction_tuning.quick_start.first_seconds": "the same with an empty cache folder",
-    "multimodal.quick_start.seconds": "the quick start of multimodal as the runner runs it",
     "optimization.quick_start.seconds": "the quick start of optimization, its teacher cached",
     "optimization.quick_start.first_seconds": "the same with an empty cache folder",
     "advanced_topics.quick_start.seconds": "the quick start of advanced_topics",
@@ -81,7 +80,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         "instruction_tuning.quick_start.first_seconds": partial(
             demo_seconds, "instruction_tuning", empty_cache=True
         ),
-        "multimodal.quick_start.seconds": partial(demo_seconds, "multimodal"),
         "optimization.quick_start.seconds": partial(demo_seconds, "optimization"),
         "optimization.quick_start.first_seconds": partial(
             demo_seconds, "optimization", empty_cache=True
@@ -94,7 +92,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         "cbow.quick_start.first_seconds": (60.0, 20.0),
         "instruction_tuning.quick_start.seconds": (180.0, 90.0),
         "instruction_tuning.quick_start.first_seconds": (300.0, 180.0),
-        "multimodal.quick_start.seconds": (90.0, None),
         "optimization.quick_start.first_seconds": (90.0, None),
         "advanced_topics.quick_start.seconds": (90.0, None),
     }

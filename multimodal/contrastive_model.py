@@ -87,7 +87,10 @@ class DualEncoder(nn.Module):
 
 
 def patch_features(vision: ViT, images: Tensor) -> Tensor:
-    """Returns what the encoder knows of each patch: the stream above the last layer, normalized.
+    """Returns what the encoder knows of each patch: the stream below its last layer.
+
+    The last layer prepares the mean over all patches, in which it does not matter any more which
+    patch holds what (Liu et al. 2023, section 4.1, take the features from before it, too).
 
     Args:
         vision: the encoder.
@@ -97,9 +100,8 @@ def patch_features(vision: ViT, images: Tensor) -> Tensor:
         (B, N, D), the patches row by row; a class token is left out.
     """
     x = vision.embed(images)  # (B, T, D)
-    for layer in vision.encoder:
+    for layer in list(vision.encoder)[:-1]:
         x, _ = layer(x)
-    x = vision.norm(x)
     return x if vision.class_token is None else x[:, 1:]
 
 

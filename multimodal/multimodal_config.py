@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from gpt.gpt_config import GPTConfig
-from multimodal.captions import build_tokenizer
+from multimodal.captions import ASKED, build_tokenizer
 from multimodal.multimodal_data import GROUPS
 from multimodal.rendering import SIDE
 from multimodal.scenes import SEEN, combinations_of
@@ -48,6 +48,7 @@ class MultimodalConfig:
     start_temperature: float = 0.07  # contrastive: 1 / e^t at the start
     encoder: str = ""  # bridge: contrastive run whose vision encoder is taken; empty: none
     vision: Literal["frozen", "trained"] = "frozen"  # bridge: is the vision encoder trained on?
+    questions: int = 6  # bridge: about each picture of a minibatch, each of another kind
     caption_share: float = 0.25  # bridge: share of the minibatches that ask for captions
     caption_steps: int = 0  # bridge: first updates that ask for captions alone
     pictures: Literal["shown", "blank"] = "shown"  # bridge: blank trains who never sees anything
@@ -66,12 +67,17 @@ class MultimodalConfig:
         """Checks what the loop assumes."""
         check_counts(
             self, "n_pictures", "n_test", "batch_size", "max_steps", "eval_every",
-            "checkpoint_every", "d_shared", "language_layers",
+            "checkpoint_every", "questions", "d_shared", "language_layers",
         )  # fmt: skip
         check_not_negative(self, "weight_decay", "caption_steps")
         check_learning_rates(self, "lr", "muon_lr")
         check_shares(self, "warmup", "caption_share")
         combinations_of("train", self.combinations)
+        if self.questions > len(ASKED):
+            raise ValueError(
+                f"questions={self.questions} is more than the {len(ASKED)} kinds of questions, and "
+                f"each picture is asked one of a kind. Use 1 to {len(ASKED)}."
+            )
         if self.task == "bridge" and self.dataset != "scenes":
             raise ValueError(
                 f"task=bridge cannot ask about dataset={self.dataset}: questions are made of "
@@ -116,7 +122,8 @@ _BRIDGE = MultimodalConfig(
     groups="both",
     language_layers=3,
     encoder="contrastive",
-    max_steps=1000,
+    max_steps=800,
+    batch_size=64,
     eval_every=500,
     checkpoint_every=500,
 )

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from multimodal.captions import REQUEST, Question, build_tokenizer, caption, question
+from multimodal.captions import ASKED, REQUEST, Question, build_tokenizer, caption, question
 from multimodal.digit_captions import digit_caption
 from multimodal.rendering import render
 from multimodal.scenes import COLORS, SEEN, SPLITS, Scene, Split, sample_scenes
@@ -128,6 +128,7 @@ class Batch:
     tokens: Tensor  # (B, T)
     extra: Tensor  # of captions: lengths, (B,); of questions: targets, (B, T)
     rows: Tensor  # (B,), numbers of the pictures
+    parts: int = 1  # texts in each row of ``tokens``, of equal length
 
 
 class Sampler:
@@ -191,11 +192,11 @@ class CaptionSampler(Sampler):
 
 
 class QuestionSampler(Sampler):
-    """Pictures with questions and answers, and with requests for a caption."""
+    """Pictures with questions and answers, and sometimes with requests for a caption."""
 
     def __init__(
-        self, pictures: Pictures, batch_size: int, seed: int, caption_share: float = 0.0,
-        caption_steps: int = 0,
+        self, pictures: Pictures, batch_size: int, seed: int, *, questions: int = 1,
+        caption_share: float = 0.0, caption_steps: int = 0,
     ) -> None:  # fmt: skip
         """Starts at minibatch 0.
 
@@ -203,22 +204,28 @@ class QuestionSampler(Sampler):
             pictures: scenes.
             batch_size: B.
             seed: of order and questions.
-            caption_share: share of the minibatches that ask for captions: they are longer than
-                questions, which would be padded to their length.
+            questions: about each picture, of different kinds.
+            caption_share: share of the minibatches that ask for captions.
             caption_steps: first minibatches that ask for captions alone.
         """
         super().__init__(pictures, batch_size, seed)
+        self.questions = questions
         self.caption_share, self.caption_steps = caption_share, caption_steps
 
     def make(self, pictures: Pictures, rows: Tensor, random: np.random.Generator) -> Batch:
-        """Gives each picture a question."""
-        captions = self.number < self.caption_steps or random.random() < self.caption_share
+        """Gives each picture its questions, or the request for a caption."""
+        scenes = [subject for subject in pictures.subjects if isinstance(subject, Scene)]
+        if self.number < self.caption_steps or random.random() < self.caption_share:
+            return Batch(
+                pictures.images, *encode_questions(list(map(caption_request, scenes))), rows
+            )
         asked = [
-            caption_request(scene) if captions else question(scene, random)
-            for scene in pictures.subjects
-            if isinstance(scene, Scene)
+            question(scene, random, kind)
+            for scene in scenes
+            for kind in random.permutation(list(ASKED))[: self.questions]
         ]
-        return Batch(pictures.images, *encode_questions(asked), rows)
+        tokens, targets = (x.view(len(scenes), -1) for x in encode_questions(asked))
+        return Batch(pictures.images, tokens, targets, rows, self.questions)
 
 
 def caption_request(scene: Scene) -> Question:

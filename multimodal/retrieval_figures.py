@@ -47,26 +47,28 @@ def pictures_for_texts_figure(found: Found, rows: int = 4, columns: int = 6) -> 
             axis = axes[row * columns + place]
             show_picture(axis, found.pictures.images[picture] / 255)
             _frame(axis, picture == row)
-            axis.set_xlabel(f"{found.cosines[picture, row]:.2f}", fontsize=7, color=INK)
+            cosine = f"{found.cosines[picture, row]:.2f}"
+            axis.text(0.97, 0.03, cosine, fontsize=7, color="white", ha="right", va="bottom",
+                      transform=axis.transAxes)  # fmt: skip
         axes[row * columns].set_title(
             drawable(f'"{found.texts[row]}"'), fontsize=8, loc="left", color=INK
         )
     headline(
         figure,
         f"Text to picture: {hits:.0%} of {len(found.texts)} captions find their own picture first "
-        "(green: the right one; below: cosine)",
+        "(green: the right one; in the corner: cosine)",
     )
     return figure
 
 
 def texts_for_pictures_figure(found: Found, rows: int = 4, most: int = 3) -> Figure:
     """Draws which captions a picture finds: the nearest first, with their cosines."""
-    figure, axes = new_figure(1, rows, width=6.8, height=1.1 * rows + 0.7)
+    figure, axes = new_figure(1, rows, width=5.6, height=1.1 * rows + 0.7)
     hits = (found.cosines.argmax(dim=1) == torch.arange(len(found.texts))).float().mean()
     for row, axis in enumerate(axes):
         order = found.cosines[row].argsort(descending=True)[:most].tolist()
         axis.imshow(found.pictures.images[row].permute(1, 2, 0).numpy(), extent=(0, 1, 0, 1))
-        axis.set_xlim(0, 7)
+        axis.set_xlim(0, 5.4)
         axis.set_ylim(0, 1)
         axis.set_axis_off()
         for place, text in enumerate(order):
@@ -116,12 +118,12 @@ def combinations_figure(shares: dict[Combination, float]) -> Figure:
     axis.set_yticks(range(len(COLORS)), COLORS)
     seen = [share for pair, share in shares.items() if pair not in unseen]
     means = [sum(part) / max(len(part), 1) for part in (seen, [shares[pair] for pair in unseen])]
-    label(
-        axis,
+    headline(
+        figure,
         f"Named in words out of {len(COMBINATIONS)}: {means[0]:.0%} of the trained combinations, "
         f"{means[1]:.0%} of those never seen (framed)",
-        "shape", "color",
-    )  # fmt: skip
+    )
+    label(axis, "", "shape", "color")
     return figure
 
 

@@ -127,8 +127,9 @@ class TrainState(RunProgress):
         if c.task == "contrastive":
             return CaptionSampler(self.train_pictures, c.batch_size, c.seed, c.gray)
         return QuestionSampler(
-            self.train_pictures, c.batch_size, c.seed, c.caption_share, c.caption_steps
-        )
+            self.train_pictures, c.batch_size, c.seed, questions=c.questions,
+            caption_share=c.caption_share, caption_steps=c.caption_steps,
+        )  # fmt: skip
 
     def set_learning_rates(self) -> float:
         """Sets every group's learning rate for the coming step; returns the factor of the peak."""
@@ -148,7 +149,7 @@ class TrainState(RunProgress):
             features = self.known[batch.rows].to(self.device)  # (B, N, D_v)
         else:
             features = self.model.features(self._shown(batch.images))  # (B, N, D_v)
-        return answer_loss(self.model(features, tokens), extra)  # extra: targets
+        return answer_loss(self.model(features, tokens, batch.parts), extra)  # extra: targets
 
     def _shown(self, images: Tensor) -> Tensor:
         """Returns what the language model is shown: the pictures, or nothing."""

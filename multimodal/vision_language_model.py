@@ -39,23 +39,28 @@ class Projector(nn.Module):
         return cast(Tensor, self.contract(F.gelu(self.expand(self.norm(features)))))
 
 
-def prefix_mask(n_prefix: int, length: int, device: torch.device | None = None) -> Tensor:
-    """Returns who may attend to whom: all see the prefix, text sees the text before it.
+def prefix_mask(
+    n_prefix: int, length: int, parts: int = 1, device: torch.device | None = None
+) -> Tensor:
+    """Returns who may attend to whom: all see the prefix, text sees the text of its part before it.
 
     Args:
         n_prefix: N, places of the picture.
         length: T, places of the text.
+        parts: texts of equal length that stand behind each other and do not see each other, such
+            as several questions about one picture, which then is read once.
         device: of the mask.
 
     Returns:
         (1, 1, N + T, N + T); True means "may attend". Four dimensions: GPT's fused attention takes
         a square mask of two as "causal", which this one is not.
 
-    >>> prefix_mask(2, 2)[0, 0].int().tolist()
-    [[1, 1, 0, 0], [1, 1, 0, 0], [1, 1, 1, 0], [1, 1, 1, 1]]
+    >>> prefix_mask(1, 4, parts=2)[0, 0].int().tolist()
+    [[1, 0, 0, 0, 0], [1, 1, 0, 0, 0], [1, 1, 1, 0, 0], [1, 0, 0, 1, 0], [1, 0, 0, 1, 1]]
     """
-    total = n_prefix + length
-    mask = torch.ones(total, total, dtype=torch.bool, device=device).tril()
+    part = torch.ones(length // parts, length // parts, dtype=torch.bool, device=device).tril()
+    mask = torch.zeros(n_prefix + length, n_prefix + length, dtype=torch.bool, device=device)
+    mask[n_prefix:, n_prefix:] = torch.block_diag(*[part] * parts)
     mask[:, :n_prefix] = True
     return mask[None, None]
 
@@ -89,21 +94,22 @@ class VisionLanguageModel(nn.Module):
         """(B, C, H, W) -> (B, N, D_v), what the vision encoder says of each patch."""
         return patch_features(self.vision, images)
 
-    def forward(self, features: Tensor, tokens: Tensor) -> Tensor:
+    def forward(self, features: Tensor, tokens: Tensor, parts: int = 1) -> Tensor:
         """Scores every next token of the texts, given their pictures.
 
         Args:
             features: (B, N, D_v), of ``features``.
             tokens: (B, T).
+            parts: texts of equal length in each row of ``tokens``; they do not see each other.
 
         Returns:
             (B, T, V): row t scores the token at t + 1.
         """
-        return self.gpt.project(self.hidden(features, tokens))
+        return self.gpt.project(self.hidden(features, tokens, parts))
 
-    def hidden(self, features: Tensor, tokens: Tensor) -> Tensor:
+    def hidden(self, features: Tensor, tokens: Tensor, parts: int = 1) -> Tensor:
         """Returns the stream at the text's places, (B, T, D); arguments as ``forward``'s."""
-        return self._run(features, tokens, record=False)[0]
+        return self._run(features, tokens, parts, record=False)[0]
 
     def intermediates(self, features: Tensor, tokens: Tensor) -> dict[str, Tensor]:
         """Runs the model and keeps every step by name.
@@ -112,28 +118,30 @@ class VisionLanguageModel(nn.Module):
             "features" (B, N, D_v); "prefix" (B, N, D); "embedding" (B, N + T, D); for layer i
             "attention.i" (B, H, N + T, N + T) and "block.i" (B, N + T, D); "logits" (B, T, V).
         """
-        x, named = self._run(features, tokens, record=True)
+        x, named = self._run(features, tokens, 1, record=True)
         return named | {"logits": self.gpt.project(x)}
 
     def _run(
-        self, features: Tensor, tokens: Tensor, record: bool
+        self, features: Tensor, tokens: Tensor, parts: int, record: bool
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        gpt, length = self.gpt, self.n_prefix + tokens.shape[1]
-        if length > gpt.config.max_len:
+        gpt, n, length = self.gpt, self.n_prefix, tokens.shape[1] // parts
+        if n + length > gpt.config.max_len:
             raise ValueError(
-                f"{self.n_prefix} patches and {tokens.shape[1]} tokens do not fit into the context "
-                f"window of {gpt.config.max_len}. Ask a shorter question."
+                f"{n} patches and {length} tokens do not fit into the context window of "
+                f"{gpt.config.max_len}. Ask a shorter question."
             )
         prefix = self.projector(features)  # (B, N, D)
         x = torch.cat([prefix, gpt.token_embedding(tokens)], dim=1)  # (B, N + T, D)
-        x = gpt.dropout(x + gpt.position_embedding.weight[:length])
+        places = gpt.position_embedding.weight
+        text_places = places[n : n + length].repeat(parts, 1)  # (T, D): each part begins anew
+        x = gpt.dropout(x + torch.cat([places[:n], text_places]))
         named = {"features": features, "prefix": prefix, "embedding": x}
-        mask = prefix_mask(self.n_prefix, tokens.shape[1], x.device)
+        mask = prefix_mask(n, tokens.shape[1], parts, x.device)
         for layer, block in enumerate(gpt.blocks):
             x, weights = block(x, mask, need_weights=record)  # (B, N + T, D)
             if record:
                 named |= {f"attention.{layer}": weights, f"block.{layer}": x}
-        return x[:, self.n_prefix :], named  # (B, T, D)
+        return x[:, n:], named  # (B, T, D)
 
 
 def answer_loss(logits: Tensor, targets: Tensor) -> Tensor:

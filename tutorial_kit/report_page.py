@@ -138,11 +138,12 @@ def _facts(card: Card, kept: KeptDemo, texts: Texts) -> str:
     if facts.rate is not None:
         unit = texts.get(f"report.unit.{facts.rate_unit}")
         rate = texts.get("report.rate", rate=float(f"{facts.rate:.3g}"), unit=unit)
+    preset = texts.get("report.smoke") if kept.preset == "smoke" else kept.preset
     values = {
         "parameters": unknown if facts.parameters is None else f"{facts.parameters:,}",
         "time": texts.get("report.seconds", seconds=kept.result.seconds),
         "speed": rate,
-        "run": texts.get("report.when", preset=kept.preset, finished=kept.finished),
+        "run": texts.get("report.when", preset=preset, finished=kept.finished),
     }
     rows = [
         f"<div><dt>{text(texts.get(f'report.{name}'))}</dt><dd>{text(value)}</dd></div>"
