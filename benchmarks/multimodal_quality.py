@@ -18,6 +18,7 @@ from multimodal import quick_start
 from multimodal.multimodal_config import PRESETS
 from multimodal.multimodal_trainer import train
 from multimodal.quick_start import QuickNumbers
+from tutorial_kit.config import override
 from tutorial_kit.console import OneLineParser, run_entry
 from tutorial_kit.results import Result
 from tutorial_kit.texts import Texts
@@ -82,7 +83,7 @@ def measure_digits(
         dataset: "digits" or "digits-small".
     """
     started, name = time.perf_counter(), "multimodal.digits.accuracy"
-    base = replace(PRESETS["digits"], dataset=dataset)
+    base = override(PRESETS["digits"], {"dataset": dataset})
     base = replace(base, max_steps=steps or base.max_steps)
     shares = [
         train(

@@ -75,16 +75,20 @@ def sign_of(right: Ending, wrong: Ending) -> str:
     Returns:
         One of `SIGNS`.
     """
-    train, validation = wrong.train / right.train, wrong.validation / right.validation
     if wrong.train > 0.95 * right.start:
         return "flat"
-    if validation < 0.8:
+    if is_lower(wrong.validation, right.validation):
         return "too good"
-    if train < 0.8:
+    if is_lower(wrong.train, right.train):
         return "apart"
-    if train > 1.1:
+    if is_lower(right.train, wrong.train):
         return "worse"
-    return "validation" if validation > 1.1 else "normal"
+    return "validation" if is_lower(right.validation, wrong.validation) else "normal"
+
+
+def is_lower(one: float, other: float) -> bool:
+    """Tells whether a loss is lower than another by more than 5 % and more than 0.05 nats."""
+    return one < 0.95 * other and other - one > 0.05
 
 
 def load_curves(folder: Path) -> tuple[Runs, Runs]:

@@ -63,7 +63,7 @@ MEANINGS = {
 ORIGINS = {
     "images": Origin(VisionLanguageModel.features),
     "tokens": Origin(VisionLanguageModel.forward),
-    "features": Origin(patch_features, "4", "vision.norm(x)"),
+    "features": Origin(patch_features, "4", "layer(x)"),
     "prefix": Origin(Projector.forward, "5", "self.contract"),
     "embedding": Origin(VisionLanguageModel._run, "5", "gpt.dropout"),
     "attention": Origin(attend_written_out, "6", "scores.softmax"),
@@ -155,6 +155,15 @@ def check_future() -> float:
     return max(largest((before - after)[:, :-1]), unmoved)
 
 
+def check_parts() -> float:
+    """Two questions behind each other get the scores that each gets alone."""
+    model, (images, tokens) = seeing_model(), small_batch()
+    features = model.features(images)
+    together = model(features, torch.cat([tokens, tokens.flip(0)], dim=1), parts=2)
+    alone = [model(features, part) for part in (tokens, tokens.flip(0))]
+    return largest(together - torch.cat(alone, dim=1))
+
+
 def check_attention_rows() -> float:
     """Attention sums to 1 in every row, and the picture's rows read no text."""
     model, (images, tokens) = seeing_model(), small_batch()
@@ -192,6 +201,7 @@ CHECKS: list[Check] = [
     (check_padding, 1e-12),
     (check_prefix_is_text, 1e-12),
     (check_future, 1e-12),
+    (check_parts, 1e-12),
     (check_attention_rows, 1e-12),
     (check_parameter_count, 0.0),
     (check_splits, 0.0),

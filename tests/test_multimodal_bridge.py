@@ -65,6 +65,15 @@ def test_patches_can_see_each_other_and_no_text() -> None:
     assert torch.allclose(named["logits"], model(model.features(images), tokens))
 
 
+def test_questions_that_share_a_picture_do_not_see_each_other() -> None:
+    model, (images, tokens) = seeing_model(), small_batch()
+    features, others = model.features(images), tokens.flip(0, 1)
+    together = model(features, torch.cat([tokens, others, tokens], dim=1), parts=3)
+    alone = [model(features, part) for part in (tokens, others, tokens)]
+    assert torch.allclose(together, torch.cat(alone, dim=1), atol=1e-12)
+    assert not torch.allclose(alone[0], alone[1])
+
+
 def test_the_loss_is_over_the_answer_alone() -> None:
     tokens, targets = encode_questions([Question("color", "what color is each ring?", "red")])
     logits = torch.randn(1, tokens.shape[1], LANGUAGE.vocab_size)

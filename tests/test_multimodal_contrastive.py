@@ -108,10 +108,12 @@ def test_a_new_model_gives_each_picture_another_vector() -> None:
     assert not unused
 
 
-def test_patch_features_are_what_the_vit_averages() -> None:
+def test_patch_features_are_the_stream_below_the_last_layer() -> None:
     vision = dual_encoder().vision
     images = torch.randn(3, 3, 16, 16, dtype=torch.float64)
-    assert torch.allclose(patch_features(vision, images).mean(1), vision.features(images))
+    named: dict[str, torch.Tensor] = {}
+    vision.features(images, named)
+    assert torch.allclose(patch_features(vision, images), named["layer_0"])
 
 
 class _Oracle(torch.nn.Module):

@@ -243,10 +243,22 @@ def test_an_epoch_shows_every_picture_once_and_number_decides() -> None:
 
 def test_captions_come_first_if_asked_for() -> None:
     pictures = scene_pictures("train", 64, 0, "both")
-    sampler = QuestionSampler(pictures, 16, 0, caption_share=0.0, caption_steps=1)
+    sampler = QuestionSampler(pictures, 16, 0, questions=2, caption_steps=1)
     describes = build_tokenizer().encode("describe")[0]
-    assert (sampler.next_batch().tokens[:, 1] == describes).all()
-    assert (sampler.next_batch().tokens[:, 1] != describes).all()
+    first, second = sampler.next_batch(), sampler.next_batch()
+    assert (first.tokens[:, 1] == describes).all() and first.parts == 1
+    assert (second.tokens[:, 1] != describes).all() and second.parts == 2
+
+
+def test_a_picture_is_asked_questions_of_different_kinds() -> None:
+    pictures = scene_pictures("train", 64, 0, "two")
+    batch = QuestionSampler(pictures, 16, 0, questions=6).next_batch()
+    texts = batch.tokens.view(16, 6, -1)
+    assert (texts[:, :, 0] == BOS).all()
+    tokenizer = build_tokenizer()
+    for row in texts:
+        starts = {" ".join(tokenizer.decode(text).split()[:2]) for text in row[:, 1:].tolist()}
+        assert len(starts) == 6  # what color, which shape, how large, how many, where is, is there
 
 
 def test_digits_have_captions_and_move() -> None:
