@@ -4,7 +4,8 @@ Two texts, the documentation corpus and WikiText-2. Ours and gensim's Word2Vec t
 settings: CBOW, window 5, 5 negatives, 100 dimensions, 5 epochs, the rate of our default, at which
 gensim scores best, too (0.025, its own default, 0.05 and 0.1 were tried). Counting is PPMI and a
 truncated SVD of the same window and dimensions. Everything is asked of everybody: analogies
-(3CosAdd), WordSim-353, SimLex-999, and on the documentation purity. A margin is the mean over the seeds of the difference of both sides.
+(3CosAdd), WordSim-353, SimLex-999, and on the documentation purity. A margin is the mean over the
+seeds of the difference of both sides.
 
 Few of the rated words occur in documentation: there a score of similarity rests on some dozen
 pairs, and random vectors have one, too.
