@@ -33,9 +33,7 @@ class CBOWConfig:
     architecture: Literal["cbow", "skipgram"] = "cbow"  # the context at once, or word by word
     objective: Literal["negative", "softmax", "hierarchical"] = "negative"  # which loss
     combine: Literal["mean", "sum"] = "mean"  # how the context's vectors become one
-    gradient: Literal["exact", "word2vec"] = (
-        "word2vec"  # which is not divided by the context's size
-    )
+    gradient: Literal["exact", "word2vec"] = "word2vec"  # that of the sum, of the mean if exact
 
     def __post_init__(self) -> None:
         """Checks what the model assumes."""
