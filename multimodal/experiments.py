@@ -14,7 +14,7 @@ from typing import Any
 from multimodal.multimodal_config import PRESETS, MultimodalConfig
 from tutorial_kit.config import override
 
-STEPS = 300  # updates of a training with minibatches of 128
+STEPS = 300  # updates of a training
 BASELINES: dict[str, MultimodalConfig] = {
     "contrastive": replace(
         PRESETS["quick"], max_steps=STEPS, eval_every=STEPS, checkpoint_every=STEPS
@@ -39,7 +39,7 @@ class Experiment:
 
 def _batch(size: int) -> dict[str, int]:
     """Returns the settings for minibatches of another size and equally many pictures."""
-    steps = STEPS * 128 // size
+    steps = STEPS * BASELINES["contrastive"].batch_size // size
     return {
         "batch_size": size, "max_steps": steps, "eval_every": steps, "checkpoint_every": steps
     }  # fmt: skip

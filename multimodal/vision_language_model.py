@@ -33,6 +33,9 @@ class Projector(nn.Module):
         self.norm = nn.LayerNorm(d_vision)
         self.expand = nn.Linear(d_vision, d_model)  # D_v -> D
         self.contract = nn.Linear(d_model, d_model)  # D -> D
+        # As small as token embeddings: a larger picture would drown the positions added to it.
+        nn.init.normal_(self.contract.weight, std=0.02)
+        nn.init.zeros_(self.contract.bias)
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, N, D_v) -> (B, N, D)."""

@@ -166,7 +166,7 @@ def test_pictures_are_drawn_with_findings() -> None:
     said, truth = classify(model, pictures), class_labels(pictures)
     assert sum(shares.values()) / len(shares) <= 1 and len(shares) == len(set(truth.tolist()))
     assert len(said) == 24
-    title = combinations_figure(shares).axes[0].get_title(loc="left")
+    title = combinations_figure(shares).get_suptitle()
     assert "never seen (framed)" in " ".join(title.split())
     found = search(model, pictures)
     assert found.cosines.shape == (len(found.texts),) * 2

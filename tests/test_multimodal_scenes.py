@@ -85,11 +85,11 @@ def test_two_groups_can_be_told_apart() -> None:
 def test_a_shape_has_the_area_that_its_distance_says(shape: str) -> None:
     """Anti-aliasing keeps areas: the sum of the coverage is the area, wherever the thing stands."""
     fine = (np.arange(-240, 240, dtype=np.float32) + 0.5) / 40
-    x, y = np.meshgrid(fine, fine)
+    x, y = (side.astype(np.float32) for side in np.meshgrid(fine, fine))
     area = (DISTANCES[shape](x, y, np.float32(5)) < 0).sum() / 1600
     for offset in (0.0, 0.3, 0.5):
         coarse = np.arange(-8, 9, dtype=np.float32) + np.float32(offset)
-        x, y = np.meshgrid(coarse, coarse)
+        x, y = (side.astype(np.float32) for side in np.meshgrid(coarse, coarse))
         cover = np.clip(0.5 - DISTANCES[shape](x, y, np.float32(5)), 0, 1).sum()
         assert cover == pytest.approx(area, rel=0.04)
 

@@ -131,7 +131,7 @@ def test_blank_training_sees_nothing() -> None:
 def test_evaluated_pictures_are_the_same_for_every_seed() -> None:
     first, second = (replace(PRESETS["smoke"], seed=seed) for seed in (0, 1))
     for split in ("validation", "test", "unseen_test"):
-        a, b = (load_split(config, split) for config in (first, second))  # type: ignore[arg-type]
+        a, b = (load_split(config, split) for config in (first, second))
         assert torch.equal(a.images, b.images)
     assert not torch.equal(load_split(first, "train").images, load_split(second, "train").images)
 
