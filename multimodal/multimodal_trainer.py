@@ -106,7 +106,8 @@ class _Reporter(RunReporter):
         count = sum(p.numel() for p in state.model.parameters() if p.requires_grad)
         super().__init__(
             state, folder, config_to_dict(state.config), resume=resume,
-            headline=f"{count:,} trained parameters; training on {state.device}: {state.config.task}, "
+            headline=f"{count:,} trained parameters; training on {state.device}: "
+            f"{state.config.task}, "
             f"{len(state.train_pictures.subjects):,} pictures of {state.config.dataset}",
         )  # fmt: skip
 

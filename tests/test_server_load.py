@@ -64,7 +64,9 @@ def answering(reply: bytes) -> Iterator[int]:
         def run() -> None:
             client, _ = listener.accept()
             with client:
-                client.recv(65536)
+                asked = b""
+                while not asked.endswith(b"}"):  # all of it: hanging up on the rest is a reset
+                    asked += client.recv(65536)
                 client.sendall(reply)
 
         thread = threading.Thread(target=run)
@@ -80,7 +82,7 @@ TOKEN = b'data: {"token": 1, "text": "a"}\n\n'
 @pytest.mark.parametrize(
     ("reply", "error"),
     [
-        (b"", ("RemoteDisconnected: ", "ConnectionResetError: ")),  # as the system sees it
+        (b"", "RemoteDisconnected: "),
         (b"HTTP/1.1 503 No\r\nContent-Length: 2\r\n\r\nno", "status 503: no"),
         (STREAM + TOKEN, "the stream ended without saying why"),
         (STREAM + TOKEN + b'data: {"error": "the model failed"}\n\n', "the model failed"),
@@ -90,7 +92,7 @@ TOKEN = b'data: {"token": 1, "text": "a"}\n\n'
     ],
     ids=range(7),
 )
-def test_whatever_is_wrong_is_an_error(reply: bytes, error: str | tuple[str, str]) -> None:
+def test_whatever_is_wrong_is_an_error(reply: bytes, error: str) -> None:
     with answering(reply) as port:
         found = ask("127.0.0.1", port, {"prompt": "a", "max_new": 2})
     assert found.error.startswith(error)
