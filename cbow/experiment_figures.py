@@ -7,10 +7,10 @@ within it is named.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import NullFormatter
 
 from tutorial_kit.plotting import INK, PALETTE, headline, label, new_figure
 
@@ -54,13 +54,12 @@ def cost_figure(question: str, rows: Sequence[Row]) -> Figure:
         best = highest(rows, measure)
         for row in rows:
             color = PALETTE[2] if row is best else PALETTE[0]
-            at = (row.means["speed"], row.means[measure])
+            at = (row.means["speed"] / 1e6, row.means[measure])
             axis.errorbar(*at, yerr=row.spreads[measure], fmt="o", color=color, capsize=3)
             axis.annotate(row.label, at, xytext=(6, 5), fontsize=8, color=INK,
                           textcoords="offset points")  # fmt: skip
-        _log_axis(axis)
         axis.margins(x=0.3, y=0.15)
-        label(axis, "", "words of documentation a second", name)
+        label(axis, "", "million words of documentation a second", name)
     fastest, slowest = highest(rows, "speed"), min(rows, key=lambda row: row.means["speed"])
     times = fastest.means["speed"] / max(slowest.means["speed"], 1e-9)
     headline(figure, f"{question} {findings(rows)}; {fastest.label} reads {times:.1f} times as "
@@ -122,10 +121,3 @@ def finding(rows: Sequence[Row], measure: str) -> str:
     ]
     text = f"{PANELS[measure][1]}: {best.label}, {top:.1f} ± {spread:.1f}"
     return f"{text} (within the spread: {', '.join(near)})" if near else text
-
-
-def _log_axis(axis: Any) -> None:
-    axis.set_xscale("log")
-    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axis.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
-    axis.xaxis.set_minor_formatter(NullFormatter())

@@ -84,6 +84,18 @@ EXPERIMENTS = {
         "Which noise?",
         {f"count^{power:g}": _vary(noise_power=power) for power in (0.0, 0.5, 0.75, 1.0)},
     ),
+    "rate": Experiment(
+        "Which learning rate?",
+        {f"{rate:.3f}": _vary(lr=rate) for rate in (0.025, 0.05, 0.075, 0.1)},
+    ),
+    "gradient": Experiment(
+        "Which gradient of the mean?",
+        {
+            "word2vec's": _vary(),
+            "exact": _vary(gradient="exact"),
+            "exact, rate x 2": _vary(gradient="exact", lr=2 * BASELINE.lr),
+        },
+    ),
     "combine": Experiment(
         "Mean or sum?",
         {
