@@ -520,6 +520,12 @@ class Terminal:
         return True
 
     def type(self, text: str) -> None:
+        """Presses keys, as late after what is on the screen as a quick person would.
+
+        Python's ``input`` misses a signal that comes between its prompt and its reading, some
+        thousandths of a second, until the next key.
+        """
+        time.sleep(0.3)
         os.write(self.terminal, text.encode())
 
     def leave(self) -> int:
