@@ -13,27 +13,23 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import cache
 
 import torch
 
 from benchmarks.seed_measures import NO_GOAL, Goal, over_seeds, print_and_record
 from benchmarks.timing import prepare
-from gpt.generation import load_model
 from gpt.gpt_config import parameter_count
 from gpt.gpt_model import GPT
 from gpt.packed_weights import pack_weights
-from gpt.text_data import TextData
 from optimization.decoding_speeds import measure_speeds, writer
 from optimization.experiments import SIZES
-from optimization.optimization_config import FAMILY, PRESETS
+from optimization.optimization_config import PRESETS
+from optimization.quality_experiments import Subject, student_of
 from optimization.quantized_model import dynamic_model, quantize_model, stored_bytes
 from optimization.speed_experiments import random_model
-from optimization.teacher import find_teacher, load_data
-from optimization.techniques import dynamic_bytes, perplexity, written_rise
-from optimization.train_student import train_student
+from optimization.techniques import dynamic_bytes, perplexity, rise, written_rise
 from tutorial_kit.console import OneLineParser, run_entry
-from tutorial_kit.experiments import kept_outcome, mean_and_spread, variant_folder
+from tutorial_kit.experiments import mean_and_spread
 from tutorial_kit.results import Result
 
 PRESET = "quick"
@@ -76,34 +72,14 @@ NEW, ROUNDS = 64, 5
 WRITTEN = 20_000  # tokens of the test split that are read one by one, which is slow
 
 
-@cache
-def data_of(preset: str) -> TextData:
-    """Returns the text of a preset."""
-    return load_data(PRESETS[preset])
-
-
-def student_of(preset: str, seed: int, weight: float, teacher: GPT) -> GPT:
-    """Returns a student, trained now or earlier."""
-    config = replace(PRESETS[preset], seed=seed, teacher_seed=seed, soft_weight=weight)
-    data = data_of(preset)
-    folder = variant_folder(FAMILY, config, data.n_bytes)
-    started = (folder / "checkpoints" / "last.pt").is_file()
-
-    def to_the_end() -> dict[str, float]:
-        result = train_student(config, data, teacher, folder, resume=started, device="cpu")
-        return {"loss": result.validation_loss, "seconds": result.seconds}
-
-    kept_outcome(folder, to_the_end)
-    return load_model(folder)[0]
-
-
 def measure_seed(preset: str, seed: int) -> dict[str, float]:
     """Returns every quality of one seed's teacher and students."""
-    data = data_of(preset)
-    test = data.tokens["test"]
-    teacher = find_teacher(preset, data, seed, "cpu")
-    alone = student_of(preset, seed, 0.0, teacher)
-    taught = student_of(preset, seed, PRESETS[preset].soft_weight, teacher)
+    subject = Subject(preset, seed)
+    teacher, test = subject.teacher(), subject.data.tokens["test"]
+    config = replace(PRESETS[preset], seed=seed, teacher_seed=seed)
+    taught, alone = (
+        student_of(replace(config, soft_weight=weight))[0] for weight in (config.soft_weight, 0.0)
+    )
     base = perplexity(teacher, test)
     losses = {
         "teacher_loss": math.log(base),
@@ -115,7 +91,7 @@ def measure_seed(preset: str, seed: int) -> dict[str, float]:
     written = test[:WRITTEN]
     return losses | {
         "int8_rise": written_rise(int8, teacher, written),
-        "int8_rise_batch": 100 * (perplexity(int8, test) / base - 1),
+        "int8_rise_batch": rise(int8, base, test),
         "int8_size": stored_bytes(teacher, "int8") / full,
         "dynamic_rise": written_rise(dynamic_model(teacher), teacher, written),
         "dynamic_size": dynamic_bytes(teacher) / full,

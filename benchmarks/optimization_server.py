@@ -18,6 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from benchmarks.seed_measures import print_and_record
 from benchmarks.timing import prepare, ratio, spread
 from optimization.load_checks import stop_while_busy, sustain
 from optimization.load_client import Load
@@ -32,7 +33,7 @@ from optimization.roofline_points import Point
 from tutorial_kit import PROJECT_ROOT
 from tutorial_kit.console import OneLineParser, format_table, run_entry
 from tutorial_kit.plotting import save_figure
-from tutorial_kit.results import Result, record
+from tutorial_kit.results import Result
 
 MEASURES = {
     "optimization.server.errors": "errors of 8 streams in 60 s, bad requests in between",
@@ -190,31 +191,33 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> list[Result]:
-    """Measures, prints and records."""
-    only = build_parser().parse_args(argv).only
+    """Measures, prints and records, each group as soon as it is done."""
+    only = build_parser().parse_args(argv).only or ""
     machine = prepare()
     load = replace(PRESETS["standard"], streams=STREAMS, seconds=SECONDS)
     compared = {"batching", "continuous", "first_token_gain"}
-    end = only.rpartition(".")[2] if only else ""
+    end = only.rpartition(".")[2]
+    roof = ".roofline." in only
     groups: list[tuple[bool, Callable[[], list[Result]]]] = [
-        (bool(only) and ".roofline." in only, lambda: measure_roof(ROOFLINES["standard"])),
+        (not roof and end not in compared, lambda: measure_goal(load)),
         (end in compared, lambda: compare_ways(load)),
+        (roof, lambda: measure_roof(ROOFLINES["standard"])),
     ]
-    goal = bool(only) and not any(wanted for wanted, _ in groups)
     results: list[Result] = []
-    for wanted, measure in [*groups, (goal, lambda: measure_goal(load))]:
+    for wanted, measure in groups:
         if wanted or not only:
             started = time.perf_counter()
             found = measure()
             seconds = time.perf_counter() - started
-            results += [
+            found = [
                 replace(
-                    one, note=MEASURES[one.name], seconds=seconds, machine=machine,
+                    one, note=MEASURES[one.name], seconds=seconds,
                     command=f"python -m benchmarks {one.name}",
                 )
                 for one in found
             ]  # fmt: skip
-    return record("optimization_server", results)
+            results += print_and_record("optimization_server", found, machine)
+    return results
 
 
 if __name__ == "__main__":

@@ -7,14 +7,15 @@ Standard library only.
 
 from __future__ import annotations
 
+import itertools
 import json
+import math
 import random
 import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException
-from itertools import pairwise
 from typing import Any
 
 TIMEOUT = 60.0  # seconds without a byte; more is an error
@@ -37,7 +38,7 @@ class Asked:
     @property
     def gaps(self) -> list[float]:
         """Seconds from each token to the next one."""
-        return [after - before for before, after in pairwise(self.arrivals)]
+        return [after - before for before, after in itertools.pairwise(self.arrivals)]
 
 
 @dataclass
@@ -134,7 +135,7 @@ def run_load(
             begun are read to their end.
         wish: what to ask for.
     """
-    wish, lock, count = wish or Wish(), threading.Lock(), iter(range(10**9))
+    wish, lock, count = wish or Wish(), threading.Lock(), itertools.count()
     load = Load(time.perf_counter(), seconds)
 
     def stream() -> None:
@@ -169,5 +170,4 @@ def percentile(values: Sequence[float], share: float) -> float:
     if not values:
         raise ValueError("no latency was measured: no token came. Look at the errors above.")
     ordered = sorted(values)
-    rank = max(1, -int(-share * len(ordered) // 1))  # rounded up
-    return ordered[min(rank, len(ordered)) - 1]
+    return ordered[max(1, math.ceil(share * len(ordered))) - 1]

@@ -90,8 +90,7 @@ def load_figure(reports: Sequence[Report], streams: int) -> Figure:
     left.grid(axis="y", visible=False)
     finding = f"{streams} streams: {best.name} writes {best.rate / worst.rate:.1f} times as many"
     label(left, f"{finding} tokens as {worst.name}", "tokens/s, all streams together")
-    first = {one.name: one.first for one in reports}
-    shares_below(middle, first)
+    shares_below(middle, {one.name: one.first for one in reports})
     label(
         middle, f"Half of the clients see a token after {best.first_ms(0.5):.0f} ms, "
         f"not {worst.first_ms(0.5):.0f}", "time to the first token (ms)", "share of requests (%)",

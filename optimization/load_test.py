@@ -17,7 +17,8 @@ if __name__ == "__main__" and __spec__ is None:  # started as a file: import fro
     sys.path[0] = str(pathlib.Path(__file__).resolve().parents[1])
 
 import argparse
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,7 +123,7 @@ def load_in_turns(
     return loads
 
 
-def load_running(url: str, config: LoadConfig) -> list[Report]:
+def load_running(url: str, config: LoadConfig) -> tuple[Report, Load]:
     """Loads a server that runs already.
 
     Raises:
@@ -138,14 +139,14 @@ def load_running(url: str, config: LoadConfig) -> list[Report]:
             f"--url {url!r} does not name a server: it needs an address and a port. "
             "Write it as server.py prints it, such as http://127.0.0.1:8000."
         )
-    return [report(url, [run_load(host, port, config.streams, config.seconds, config.wish)])]
+    load = run_load(host, port, config.streams, config.seconds, config.wish)
+    return report(url, [load]), load
 
 
-def say_reports(reports: Sequence[Report], loads: Mapping[str, Sequence[Load]], texts: Texts
-                ) -> None:  # fmt: skip
+def say_reports(reports: Sequence[Report], loads: Iterable[Load], texts: Texts) -> None:
     """Prints the table, and the errors if there are any."""
     texts.say("load.table", table=format_table(HEADERS, [one.row() for one in reports]))
-    errors = [error for rounds in loads.values() for load in rounds for error in load.errors]
+    errors = [error for load in loads for error in load.errors]
     for error in sorted(set(errors)):
         texts.say("load.error", count=errors.count(error), error=error)
 
@@ -176,7 +177,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     config = read_config(LoadConfig, PRESETS, args)
     texts = Texts(Path(__file__).parent)
     if args.url:
-        say_reports(load_running(args.url, config), {}, texts)
+        found, load = load_running(args.url, config)
+        say_reports([found], [load], texts)
         return
     flags = [
         part
@@ -189,7 +191,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         servers = start_servers(config, flags, stack)
         loads = load_in_turns(servers, config)
         reports = [report(name, rounds) for name, rounds in loads.items()]
-        say_reports(reports, loads, texts)
+        say_reports(reports, itertools.chain(*loads.values()), texts)
         figure = load_figure(reports, config.streams)
         path = run_folder("optimization", f"load_{args.preset}") / "figures" / "server_load.png"
         texts.say("load.figure", path=save_figure(figure, path))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from gpt.train_config import PRESETS as GPT_PRESETS
@@ -65,8 +65,8 @@ TEACHERS: dict[str, TrainConfig] = {
 
 
 def _student(teacher: str, shape: Mapping[str, Any], **training: Any) -> StudentConfig:
-    base = override(StudentConfig(teacher=teacher), vars(TEACHERS[teacher]) | {"model": None})
-    return override(replace(base, model=TEACHERS[teacher].model), {**shape, **training})
+    base = StudentConfig(**vars(TEACHERS[teacher]), teacher=teacher)
+    return override(base, {**shape, **training})
 
 
 PRESETS: dict[str, StudentConfig] = {
@@ -74,7 +74,7 @@ PRESETS: dict[str, StudentConfig] = {
     "smoke": _student("smoke", _shape(16, 1, 2)),
     # The students of quick_start.py: a quarter of the teacher's parameters.
     "quick": _student("quick", _shape(64, 3, 2), **_training(180)),
-    # A tenth of the larger teacher's parameters.
+    # A fifth of the larger teacher's parameters.
     "standard": _student("standard", _shape(96, 3, 3), **_training(900)),
 }
 

@@ -195,15 +195,18 @@ def student_config(study: Study, label: str, seed: int) -> StudentConfig:
     return replace(base, **settings, max_steps=steps, eval_every=steps, checkpoint_every=steps)
 
 
-def student_of(study: Study, label: str, seed: int) -> tuple[GPT, dict[str, float]]:
-    """Returns a student, trained now or earlier, and its "loss" in nats and "seconds"."""
-    config = student_config(study, label, seed)
-    subject = Subject(config.teacher, seed)
+def student_of(config: StudentConfig) -> tuple[GPT, dict[str, float]]:
+    """Returns a student, trained now or earlier, and its "loss" in nats and "seconds".
+
+    A training that was stopped goes on at its last checkpoint.
+    """
+    subject = Subject(config.teacher, config.teacher_seed)
     folder = variant_folder(FAMILY, config, subject.data.n_bytes)
 
     def train_it() -> dict[str, float]:
+        begun = (folder / "checkpoints" / "last.pt").is_file()
         teacher = subject.teacher() if config.soft_weight else None
-        result = train_student(config, subject.data, teacher, folder, device="cpu")
+        result = train_student(config, subject.data, teacher, folder, resume=begun, device="cpu")
         return {"loss": result.validation_loss, "seconds": result.seconds}
 
     outcome = kept_outcome(folder, train_it)
@@ -215,7 +218,7 @@ def run_distillation(study: Study) -> list[Result]:
     results, rows = [], []
     points: dict[str, Point] = {}
     for label in list(STUDENTS)[: study.most]:
-        outcomes = [student_of(study, label, seed)[1] for seed in study.seeds]
+        outcomes = [student_of(student_config(study, label, seed))[1] for seed in study.seeds]
         losses = [outcome["loss"] for outcome in outcomes]
         seconds = [outcome["seconds"] for outcome in outcomes]
         points[label] = Point(0.0, *mean_and_spread(losses))

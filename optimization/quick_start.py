@@ -66,9 +66,8 @@ def show_rounding(teacher: GPT, tokens: torch.Tensor, texts: Texts) -> None:
     weight = teacher.head.weight.detach()  # (V, D)
     integers, scales = quantize_rows(weight)
     with torch.no_grad():
-        x = teacher.final_norm(teacher.hidden(tokens[None, : teacher.config.max_len]))[
-            0, -1
-        ]  # (D,)
+        hidden = teacher.hidden(tokens[None, : teacher.config.max_len])  # (1, T, D)
+        x = teacher.final_norm(hidden)[0, -1]  # (D,)
     error = (x @ (integers * scales[:, None]).T - x @ weight.T).abs()  # (V,)
     token = int(error.argmax())
     texts.say(
@@ -135,7 +134,6 @@ def tell(preset: str, seed: int, device: str, texts: Texts) -> QuickNumbers:
     data = load_data(config)
     texts.say("quick.teacher", train=data.n_bytes["train"] / 1e6, steps=TEACHERS[preset].max_steps)
     teacher = find_teacher(config.teacher, data, seed, device)
-    teacher.cpu()
     folder = run_folder(FAMILY, f"quick_start_{preset}")
     test = data.tokens["test"][: SCORED[preset]]
     texts.say("quick.scored", parameters=parameter_count(teacher.config), tokens=len(test))

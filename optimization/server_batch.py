@@ -31,7 +31,9 @@ from optimization.server_requests import Request
 class Ended:
     """The last event of a request."""
 
-    reason: str  # "length": all tokens are written; "stop": a token that ends a text came; "error"
+    # "length": all tokens are written; "stop": a token that ends a text came; "error"; "gone": its
+    # client is
+    reason: str
     problem: str = ""  # of "error": one line
 
 

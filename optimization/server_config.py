@@ -54,7 +54,7 @@ PRESETS = {
     "smoke": ServerConfig(port=0, max_new=32),
     "standard": ServerConfig(),
     # The same untrained model, served until it is stopped: to try clients with.
-    "untrained": ServerConfig(max_new=256),
+    "untrained": ServerConfig(),
     # One request at a time, to see what batching is worth.
     "one_by_one": ServerConfig(max_batch=1),
 }

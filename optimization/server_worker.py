@@ -29,7 +29,7 @@ class Counts:
 
     accepted: int = 0  # requests
     answered: int = 0  # completely
-    cancelled: int = 0  # the client went away, or was too slow
+    cancelled: int = 0  # the client went away or was too slow, or the server was cut short
     refused: int = 0  # the queue was full, or the server was stopping
     failed: int = 0  # the model raised an error
     tokens: int = 0  # written
@@ -175,7 +175,7 @@ class Worker:
             self.counts.failed += ends.count("error")
             self.counts.answered += len(ends) - ends.count("error")
             self.counts.tokens += tokens
-            self.counts.steps += 1
+            self.counts.steps += bool(events)  # no pass if the last row was given up
             self._recent.append((now, tokens))
             self._forget(now)
 

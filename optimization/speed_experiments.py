@@ -31,7 +31,13 @@ from optimization.experiments import (
 from optimization.lora_speed import packed_pair
 from optimization.optimization_config import FAMILY
 from optimization.optimization_figures import Point, ratios_figure
-from optimization.quality_experiments import Subject, preset_of, student_of
+from optimization.quality_experiments import (
+    data_of,
+    preset_of,
+    student_config,
+    student_of,
+    subjects,
+)
 from optimization.quantized_model import dynamic_model, quantize_model, stored_bytes
 from tutorial_kit.experiments import (
     Study,
@@ -87,8 +93,8 @@ def run_sizes(study: Study) -> list[Result]:
         model = random_model(config)
         ways = ways_of_writing(model, 2 if study.smoke else NEW)
         speeds = measure_speeds(ways, BASE, 1 if study.smoke else ROUNDS)
+        megabytes = stored_bytes(model, "float32") / 1e6
         for way in WAYS:
-            megabytes = stored_bytes(model, "float32") / 1e6
             curves.setdefault(way, []).append(Point(megabytes, speeds[way].ratio,
                                                     speeds[way].spread))  # fmt: skip
             rows.append((size, way, round(speeds[way].tokens_per_s), round(speeds[way].ratio, 2)))
@@ -184,19 +190,20 @@ def run_draft(study: Study) -> list[Result]:
     """Lets students propose to their teacher: whose proposals are accepted, and is it faster?"""
     results, rows = [], []
     curves: dict[str, list[Point]] = {}
+    new = 8 if study.smoke else NEW
+    targets = [pack_weights(subject.teacher()) for subject in subjects(study)]
+    prompts = held_out_prompts(data_of(preset_of(study).teacher).tokens["validation"], 4)
     for label, name in ((ALONE, "student alone"), (TAUGHT, "taught student")):
+        configs = [student_config(study, label, seed) for seed in study.seeds]
+        drafts = [pack_weights(student_of(config)[0]) for config in configs]
         for count in DRAFT_TOKENS[: study.most]:
             accepted, ratios = [], []
-            for seed in study.seeds:
-                subject = Subject(preset_of(study).teacher, seed)
-                target = pack_weights(subject.teacher())
-                draft = pack_weights(student_of(study, label, seed)[0])
-                prompts = held_out_prompts(subject.data.tokens["validation"], 4)
+            for target, draft in zip(targets, drafts, strict=True):
                 shares: list[float] = []
                 ways = {
-                    BASE: one_by_one(target, prompts, 8 if study.smoke else NEW),
-                    "draft": speculative_writer(target, draft, prompts, 8 if study.smoke else NEW,
-                                                draft_tokens=count, shares=shares),
+                    BASE: one_by_one(target, prompts, new),
+                    "draft": speculative_writer(target, draft, prompts, new, draft_tokens=count,
+                                                shares=shares),
                 }  # fmt: skip
                 speed = measure_speeds(ways, BASE, 1 if study.smoke else 3)
                 accepted.append(100 * statistics.mean(shares))

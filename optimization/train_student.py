@@ -13,6 +13,7 @@ if __name__ == "__main__" and __spec__ is None:  # started as a file: import fro
 
     sys.path[0] = str(pathlib.Path(__file__).resolve().parents[1])
 
+import copy
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -30,12 +31,7 @@ from gpt.text_data import TextData
 from gpt.train_gpt import evaluate
 from gpt.train_state import TrainState
 from optimization.distillation import distillation_loss
-from optimization.optimization_config import (
-    FAMILY,
-    PRESETS,
-    StudentConfig,
-    build_parser,
-)
+from optimization.optimization_config import FAMILY, PRESETS, StudentConfig, build_parser
 from optimization.teacher import find_teacher, load_data
 from tutorial_kit.compute import autocast, prepare_device
 from tutorial_kit.config import config_to_dict, read_config
@@ -75,7 +71,7 @@ def train_student(
         config: what to do; ``config.model.vocab_size`` is taken from the data.
         data: the text.
         teacher: whose logits the loss compares with; not needed, and not computed, if
-            ``soft_weight`` is 0.
+            ``soft_weight`` is 0. It stays as it is.
         folder: where ``config.json``, ``metrics.jsonl`` and ``checkpoints/`` go.
         resume: go on from ``checkpoints/last.pt``.
         device: "auto", "cpu", "cuda" or "mps".
@@ -99,7 +95,9 @@ def train_student(
         if group.count > 1:
             network = DistributedDataParallel(network)
         network.train()
-        guide = teacher.to(group.device).eval() if teacher is not None else None
+        guide = None  # a copy: the caller's teacher stays where it is
+        if teacher is not None and config.soft_weight:
+            guide = copy.deepcopy(teacher).to(group.device).eval()
 
         while state.share_done < 1.0:
             started = time.perf_counter()
@@ -111,7 +109,7 @@ def train_student(
             ):
                 with autocast(config.precision, group.device):
                     logits = network(x_part)  # (B, T, V)
-                    if guide is None or not config.soft_weight:
+                    if guide is None:
                         part = next_token_loss(logits, y_part)
                     else:
                         with torch.no_grad():
@@ -184,6 +182,7 @@ class _Reporter(RunReporter):
             return
         tokens, tokenizer = state.data.tokens["validation"], state.data.tokenizer
         loss = evaluate(state.model, tokens, state.config.model.max_len, state.group.device)
+        state.model.eval()  # no dropout while it writes, and back again below
         sample = generate_text(
             state.model, tokenizer, PROMPT, SAMPLE_TOKENS, Sampling(temperature=0.8),
             seed=state.step,
@@ -218,9 +217,7 @@ def main(argv: Sequence[str] | None = None) -> StudentResult:
     teacher = None
     if config.soft_weight:
         teacher = find_teacher(config.teacher, data, config.teacher_seed, args.device)
-    result = train_student(
-        config, data, teacher, folder, resume=args.resume, device=args.device
-    )  # fmt: skip
+    result = train_student(config, data, teacher, folder, resume=args.resume, device=args.device)
     if len(data.tokens["test"]) > 1:
         device = next(result.model.parameters()).device
         loss = evaluate(result.model, data.tokens["test"], config.model.max_len, device)

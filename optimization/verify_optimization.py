@@ -121,14 +121,14 @@ def soft_gradient(temperature: float) -> torch.Tensor:
 
 
 def check_soft_gradient() -> float:
-    """Its gradient by a logit is T (student - teacher), in probabilities (eq. 2, times T^2)."""
+    """Its gradient by a logit is T (student - teacher), in probabilities (the chapter's eq. 5)."""
     z, v = logits_pair()
     expected = 3.0 * ((z / 3.0).softmax(-1) - (v / 3.0).softmax(-1))
     return largest(soft_gradient(3.0) - expected)
 
 
 def check_high_temperature() -> float:
-    """At a high temperature it is (z - v) / V of centered logits: it copies them (eq. 4)."""
+    """At a high temperature it is (z - v) / V of centered logits: it copies them (eq. 5)."""
     z, v = (x - x.mean(-1, keepdim=True) for x in logits_pair())
     return largest(soft_gradient(1e4) - (z - v) / VOCAB)
 

@@ -114,8 +114,9 @@ def test_alone_and_taught_start_alike_and_differ(data: TextData, tmp_path: Path)
         for given in (guide, None)
     )
     assert with_guide.validation_loss == without.validation_loss
-    taught = train_student(SMOKE, data, guide, tmp_path / "taught", device="cpu")
+    taught = train_student(SMOKE, data, guide.train(), tmp_path / "taught", device="cpu")
     assert taught.validation_loss != without.validation_loss
+    assert guide.training, "the caller's teacher is another than before"
 
 
 def test_a_student_is_an_ordinary_gpt(

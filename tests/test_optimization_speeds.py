@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 
 import pytest
@@ -116,6 +117,8 @@ def test_the_compiler_is_found_by_its_variable(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("PATH", "")
     monkeypatch.setenv("CXX", "")
     assert find_compiler() is None
+    monkeypatch.setenv("CXX", sys.executable)  # any program will do
+    assert find_compiler() == sys.executable
 
 
 @pytest.mark.slow

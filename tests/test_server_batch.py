@@ -172,6 +172,18 @@ def test_a_cancelled_request_frees_its_place(make_worker, handed_out) -> None:
     assert worker.metrics()["cancelled"] == 2 and worker.metrics()["answered"] == 2
 
 
+def test_a_pass_is_counted_only_if_there_is_one(make_worker, handed_out) -> None:
+    worker = make_worker()
+    worker.start()
+    given_up = worker.submit(request("the", 10**9))
+    wait_until(lambda: len(handed_out) >= 3)
+    worker.cancel(given_up)
+    wait_until(lambda: worker.metrics()["running"] == 0)
+    worker.stop()
+    assert worker.join(SECONDS)
+    assert worker.metrics()["steps"] == worker.metrics()["tokens"] == len(handed_out)
+
+
 def test_dropping_ends_what_runs_and_what_waits(make_worker, handed_out) -> None:
     worker = make_worker(max_batch=1)
     worker.start()

@@ -14,6 +14,7 @@ import pytest
 from running_server import running
 
 from benchmarks import optimization_server
+from optimization import load_test
 from optimization.load_checks import stop_while_busy, sustain
 from optimization.load_client import Asked, Load, Wish, ask, percentile, run_load
 from optimization.load_hostile import BAD, send_all_bad
@@ -105,6 +106,15 @@ def test_a_server_that_is_not_there_is_told_in_one_line() -> None:
     assert load.errors[0].startswith("ConnectionRefusedError")
     with pytest.raises(ValueError, match=r"no token came behind another \(ConnectionRefused"):
         load_running(f"http://127.0.0.1:{port}", LoadConfig(streams=1, seconds=0.01))
+
+
+def test_the_errors_of_a_server_that_runs_are_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    load = Load(0.0, 1.0, [Asked(0.0, [0.1, 0.2]), Asked(0.0, [], "status 503: no")])
+    monkeypatch.setattr(load_test, "run_load", lambda *_: load)
+    load_test.main(["--url", "http://127.0.0.1:8000"])
+    assert "1 times: status 503: no" in capsys.readouterr().out
 
 
 def test_every_bad_request_gets_its_status_also_under_load() -> None:

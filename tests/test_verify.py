@@ -25,6 +25,8 @@ LEDGERS: dict[
     "vit.verify_vit_structure": ("vit/README_vit_tutorial.md", [("cls",), ("mean",)]),
     "gpt.verify_structure": ("gpt/README_gpt_tutorial.md", [("gpt2",), ("modern",)]),
     "instruction_tuning.verify_losses": ("instruction_tuning/README_instruction_tuning.md", [()]),
+    "multimodal.verify_multimodal": ("docs/multimodal.md", [()]),
+    "advanced_topics.verify_advanced_topics": ("docs/advanced_topics.md", [()]),
 }
 
 
