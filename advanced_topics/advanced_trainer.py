@@ -22,7 +22,7 @@ import torch
 from torch import nn
 
 from advanced_topics.advanced_config import AdvancedConfig, build_parser, config_from_argv
-from advanced_topics.evaluation import losses_by_position, recall_accuracy
+from advanced_topics.evaluation import losses_by_position, recall_accuracy, recall_scores
 from advanced_topics.small_decoder import SmallDecoder, parameter_counts
 from advanced_topics.topic import FAMILY
 from advanced_topics.train_state import TrainState, fit_to_data, load_data
@@ -136,9 +136,11 @@ class _Reporter(RunReporter):
         state, config = self.state, self.state.config
         train_loss = state.take_mean_loss()
         if state.data is None:
-            self.score = recall_accuracy(state.model, config.pairs, config.keys)
+            self.score, loss = recall_scores(
+                state.model, config.pairs, config.keys, split="validation"
+            )
             scores = f"{self.score:.1%} of {config.pairs} pairs recalled"
-            loss, sample, logged = train_loss, "    (no text to show)", {"accuracy": self.score}
+            sample, logged = "    (no text to show)", {"accuracy": self.score}
         else:
             tokens = state.data.tokens["validation"]
             loss = float(losses_by_position(state.model, tokens, config.window).mean())
@@ -168,7 +170,10 @@ def main(argv: Sequence[str] | None = None) -> TrainResult:
     folder = run_folder(FAMILY, args.name or args.preset)
     data = load_data(config)
     result = train(config, data, folder, resume=args.resume, device=args.device)
-    if data is not None:
+    if data is None:
+        share = recall_accuracy(result.model, config.pairs, config.keys)
+        print(f"test: {share:.1%} of {config.pairs} pairs recalled")
+    else:
         loss = losses_by_position(result.model, data.tokens["test"], config.window).mean()
         print(f"test: {loss:.4f} nats/token in windows of {config.window} tokens")
     return result

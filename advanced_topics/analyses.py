@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from io import StringIO
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from matplotlib.figure import Figure
 
@@ -37,7 +37,7 @@ from advanced_topics.analysis_figures import (
     sparse_figure,
     sparse_finding,
 )
-from advanced_topics.topic import FAMILY, Topic, Tour
+from advanced_topics.topic import FAMILY, Meaning, Topic, Tour
 from tutorial_kit.config import config_to_dict
 from tutorial_kit.experiments import (
     Study,
@@ -52,14 +52,6 @@ from tutorial_kit.experiments import (
 from tutorial_kit.plotting import save_figure
 from tutorial_kit.results import Result
 from tutorial_kit.texts import Texts
-
-
-class Meaning(NamedTuple):
-    """What a number of an analysis is."""
-
-    unit: str
-    words: str  # what was measured
-    better: str = "lower"
 
 
 @dataclass(frozen=True)
@@ -206,7 +198,7 @@ def run(analysis: Analysis, study: Study) -> list[Result]:
     rows, results = [], []
     for label in numbers[0]:
         values = [float(measured[label]) for measured in numbers]
-        unit, words, better = analysis.meanings[label]
+        unit, words, better, _ = analysis.meanings[label]
         rows.append((words, *(round(x, 3) for x in mean_and_spread(values)), unit))
         results.append(
             seed_result(FAMILY, analysis.name, label, values, unit, study=study, note=words,

@@ -106,7 +106,7 @@ def induction_figure(outcomes: Outcomes) -> Figure:
 def lens_finding(outcomes: Outcomes) -> str:
     """Says what the plain and the mapped lens read half-way up, with their numbers."""
     lens, mapped = (_mean(outcomes, name)[0] for name in ("plain", "mapped"))
-    frequency = sum(outcome["frequency"] for outcome in outcomes) / len(outcomes)
+    frequency = fmean(outcome["frequency"] for outcome in outcomes)
     half = (len(lens) - 1) // 2
     verdict = "better" if lens[half] < frequency else "worse"
     return (
@@ -125,7 +125,7 @@ def lens_figure(outcomes: Outcomes) -> Figure:
     for color, (name, words) in zip(PALETTE, lines.items(), strict=False):
         mean, spread = _mean(outcomes, name)
         left.errorbar(places, mean, spread, marker="o", capsize=3, color=color, label=words)
-    frequency = sum(outcome["frequency"] for outcome in outcomes) / len(outcomes)
+    frequency = fmean(outcome["frequency"] for outcome in outcomes)
     left.axhline(frequency, color=PALETTE[6], linestyle="--", linewidth=1,
                  label="guessing by frequency")  # fmt: skip
     left.legend(fontsize=8, frameon=False)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -9,9 +11,11 @@ from torch import Tensor
 from advanced_topics.advanced_config import Rescale
 from advanced_topics.recall_task import IGNORED, recall_batch
 from advanced_topics.small_decoder import SmallDecoder
+from gpt.gpt_model import next_token_loss
 
 TOKENS_AT_ONCE = 8192  # tokens scored in one forward
-HELD_OUT_SEED = 982_451_653  # of recall sequences; training seeds are small
+RECALL_SEEDS = {"validation": 982_451_653, "test": 961_748_941}
+"""Of held-out recall sequences; training seeds are small. Validation chose the settings."""
 
 
 @torch.no_grad()
@@ -87,21 +91,35 @@ def expert_loads(model: SmallDecoder, tokens: Tensor, window: int, windows: int 
 
 
 @torch.no_grad()
-def recall_accuracy(model: SmallDecoder, pairs: int, keys: int, sequences: int = 64) -> float:
-    """Share of the recalled values that are right, 0 to 1, on sequences of a seed of their own.
+def recall_scores(
+    model: SmallDecoder,
+    pairs: int,
+    keys: int,
+    *,
+    split: Literal["validation", "test"],
+    sequences: int = 64,
+) -> tuple[float, float]:
+    """Share of the recalled values that are right, 0 to 1, and their cross-entropy in nats.
 
     Args:
         model: a decoder of the recall task.
         pairs: in each sequence.
         keys: to draw from.
+        split: whose sequences are asked; each has a seed of its own.
         sequences: how many.
     """
-    generator = torch.Generator().manual_seed(HELD_OUT_SEED + pairs)
-    tokens, targets = recall_batch(pairs, keys, sequences, generator)
+    generator = torch.Generator().manual_seed(RECALL_SEEDS[split] + pairs)
+    tokens, targets = recall_batch(pairs, keys, sequences, generator)  # (B, T) twice
     was_training = model.training
     model.eval()
     device = model.token_embedding.weight.device
-    answers = torch.cat([model(part.to(device)).argmax(dim=-1).cpu() for part in tokens.split(16)])
+    logits = torch.cat([model(part.to(device)).cpu() for part in tokens.split(16)])  # (B, T, V)
     model.train(was_training)
     asked = targets != IGNORED
-    return float((answers[asked] == targets[asked]).double().mean())
+    right = logits.argmax(dim=-1)[asked] == targets[asked]
+    return float(right.double().mean()), next_token_loss(logits, targets).item()
+
+
+def recall_accuracy(model: SmallDecoder, pairs: int, keys: int, sequences: int = 64) -> float:
+    """Share of the test split's values that are right; arguments as ``recall_scores``."""
+    return recall_scores(model, pairs, keys, split="test", sequences=sequences)[0]

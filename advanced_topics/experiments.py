@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
-from advanced_topics.topic import FAMILY, Topic, Tour
+from advanced_topics.topic import FAMILY, Meaning, Topic, Tour
 from advanced_topics.topic_measures import (
     EXPERTS,
     GROUPS,
@@ -33,15 +33,6 @@ from tutorial_kit.experiments import (
 )
 from tutorial_kit.plotting import save_figure
 from tutorial_kit.results import Result
-
-
-class Meaning(NamedTuple):
-    """What a number of a topic is."""
-
-    unit: str
-    words: str
-    better: str = "lower"
-    at_least: float | None = None  # for better="lower": at most
 
 
 class _Plan(NamedTuple):

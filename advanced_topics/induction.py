@@ -134,6 +134,8 @@ def train_and_watch(
             measured = (float(step), context_loss(model, *held_out), best, marking)
             for name, value in zip(curves, measured, strict=True):
                 curves[name].append(value)
+        if step == s.max_steps:  # the last step only measures
+            break
         tokens, _ = repeated_blocks(s, s.batch_size, generator)
         loss = next_token_loss(model(tokens[:, :-1]), tokens[:, 1:])
         check_loss(loss.item(), step)

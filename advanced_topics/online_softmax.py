@@ -21,6 +21,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gpt.gpt_components import attend_written_out
+
 
 def online_softmax_sum(scores: Tensor, values: Tensor) -> Tensor:
     """softmax(scores) . values, reading each score once, one after the other.
@@ -45,7 +47,7 @@ def online_softmax_sum(scores: Tensor, values: Tensor) -> Tensor:
 
 
 def plain_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Causal attention with all weights in memory: the measure of both, equality and memory.
+    """Causal attention with all weights in memory, gpt's: the measure of equality and memory.
 
     Args:
         q: (B, H, T, K).
@@ -55,9 +57,8 @@ def plain_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     Returns:
         (B, H, T, K).
     """
-    future = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool, device=q.device).triu(1)
-    scores = (q @ k.mT / math.sqrt(q.shape[3])).masked_fill(future, -math.inf)  # (B, H, T, T)
-    return scores.softmax(dim=-1) @ v
+    may_attend = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool, device=q.device).tril()
+    return attend_written_out(q, k, v, may_attend)[0]
 
 
 def _scores(q: Tensor, k: Tensor, first_query: int, first_key: int) -> Tensor:

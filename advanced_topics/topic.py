@@ -24,6 +24,15 @@ class Tour(NamedTuple):
     figure: Figure | None = None  # drawn from the same numbers
 
 
+class Meaning(NamedTuple):
+    """What a number of a topic is."""
+
+    unit: str
+    words: str  # what was measured
+    better: str = "lower"
+    at_least: float | None = None  # for better="lower": at most
+
+
 @dataclass(frozen=True)
 class Topic:
     """One question about what language models are made of, and how it is answered here."""

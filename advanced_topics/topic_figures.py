@@ -31,7 +31,6 @@ class ExpertRow(NamedTuple):
     label: str
     losses: Values  # nats per token
     loads: Sequence[Values]  # one list a seed: shares of the experts, the busiest first
-    overflow: Values  # shares that a capacity of 1.25 would drop
 
 
 class MemoryRow(NamedTuple):

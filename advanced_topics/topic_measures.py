@@ -134,14 +134,10 @@ def experts(level: str, seeds: Sequence[int], labels: Sequence[str]) -> Outcome:
         numbers["loss", name] = [o["loss"] for o in outcomes]
         numbers["parameters", name] = [o["parameters"] for o in outcomes]
         numbers["active", name] = [o["active"] for o in outcomes]
-        dropped: Values = []
-        if "overflow" in outcomes[0]:
-            dropped = [100 * o["overflow"] for o in outcomes]
-            numbers["busiest", name] = [100 * o["busiest"] for o in outcomes]
-            numbers["overflow", name] = dropped
-        rows.append(
-            ExpertRow(name, numbers["loss", name], loads if loads[0] else [], dropped)
-        )  # fmt: skip
+        for what in ("busiest", "overflow"):
+            if what in outcomes[0]:
+                numbers[what, name] = [100 * o[what] for o in outcomes]
+        rows.append(ExpertRow(name, numbers["loss", name], loads if loads[0] else []))
     finding = experts_finding(rows)
     return Outcome(numbers, finding, experts_figure(rows, finding))
 

@@ -231,19 +231,18 @@ def trace() -> str:
     """Returns the shape ledger: every tensor of one forward pass of a small model with experts."""
     model = small_model(torch.float32, n_kv_heads=2, n_experts=4)
     named: dict[str, Tensor] = {"tokens": small_batch()}
-    model(small_batch())
-    busiest = [mixture.experts[int(mixture.loads.argmax())] for mixture in model.mixtures()]
+    model(small_batch())  # says which experts are the busiest
 
     def keep(name: str) -> Any:
         return lambda _module, _inputs, output: named.__setitem__(name, output)
 
     parts: dict[str, nn.Module] = {"token_embedding": model.token_embedding}
-    for number, (block, expert) in enumerate(zip(model.blocks, busiest, strict=True)):
+    for number, (block, mixture) in enumerate(zip(model.blocks, model.mixtures(), strict=True)):
         assert isinstance(block, DecoderBlock)
-        mixture = model.mixtures()[number]
+        busiest = mixture.experts[int(mixture.loads.argmax())]
         parts |= {
             f"qkv.{number}": block.attention.qkv, f"attention.{number}": block.attention,
-            f"router.{number}": mixture.router, f"expert.{number}": expert,
+            f"router.{number}": mixture.router, f"expert.{number}": busiest,
             f"feed_forward.{number}": mixture, f"block.{number}": block,
         }  # fmt: skip
     parts |= {"final_norm": model.final_norm, "logits": model.head}

@@ -181,9 +181,7 @@ def test_neurons_are_those_of_the_feed_forward(model: GPT) -> None:
     tokens = torch.randint(27, (2, 16))
     named = model.intermediates(tokens)
     block = model.blocks[1]
-    mixed, _ = block.attention(
-        block.attention_norm(named["block.0"]), model.causal, model.turns[:, None].squeeze(1)
-    )
+    mixed, _ = block.attention(block.attention_norm(named["block.0"]), model.causal, model.turns)
     middle = named["block.0"] + mixed
     hidden = block.feed_forward.expand(block.feed_forward_norm(middle)).relu().square()
     found = neurons_of(model, 1, tokens)
@@ -294,7 +292,7 @@ def test_a_dead_unit_is_not_counted() -> None:
     assert shares["one of two"]["readable"] == 100.0
 
 
-def test_what_holds_on_one_text_only_is_not_read() -> None:
+def test_what_holds_on_one_text_only_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
     """A unit of the letter e that turns to the letter f on the second text."""
     torch.manual_seed(0)
     first, second = random_text(400), random_text(400)
@@ -303,12 +301,8 @@ def test_what_holds_on_one_text_only_is_not_read() -> None:
         letter = 4 if torch.equal(tokens[0], first[0, :-1]) else 5
         return (tokens == letter)[..., None].float()
 
-    monkey = {"fickle": lambda tokens: torch.cat([unit(part) for part in tokens.split(400)])}
-    readability_chunk, readability.CHUNK = readability.CHUNK, 400
-    try:
-        found = readable_shares(monkey, [first, second], TOKENIZER)
-    finally:
-        readability.CHUNK = readability_chunk
+    monkeypatch.setattr(readability, "CHUNK", 400)  # so that the unit sees which text it reads
+    found = readable_shares({"fickle": unit}, [first, second], TOKENIZER)
     assert found["shares"]["fickle"]["readable"] == 0.0
 
 
