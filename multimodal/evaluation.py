@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Literal
 
 from multimodal.answering import answer, exact_match, questions_about
@@ -9,7 +10,7 @@ from multimodal.contrastive_model import DualEncoder
 from multimodal.multimodal_config import MultimodalConfig
 from multimodal.train_state import load_split
 from multimodal.vision_language_model import VisionLanguageModel
-from multimodal.zero_shot import accuracy, class_labels, class_names, classify, retrieval
+from multimodal.zero_shot import accuracy, class_labels, class_names, classify, search
 
 
 def evaluate(
@@ -27,22 +28,24 @@ def evaluate(
     Returns:
         Shares, 0 to 1. Contrastive: "accuracy" (zero-shot, trained combinations or digits),
         "unseen" (zero-shot, combinations never trained, out of all 36), and of the test
-        "picture_to_text" and "text_to_picture" (recall at 1). Bridge: "answers" (exact match over
-        all kinds), "blank" (the same without the picture), and of the test "unseen" (pictures of
-        combinations never trained), "captions" (every word right), "answers_KIND" of each kind.
+        "picture_to_text" and "text_to_picture" (recall at 1). Bridge, shown what it was trained
+        with: "answers" (exact match over all kinds), "blank" (the same without the picture), and of
+        the test "unseen" (pictures of combinations never trained), "captions" (every word right),
+        "answers_KIND" of each kind.
     """
     if isinstance(model, DualEncoder):
         return _matching(model, config, part)
     pictures = load_split(config, part)
     if part == "validation":  # twelve questions about each: a part is enough to watch
         pictures = pictures.rows(range(-(-config.n_test // 4)))
-    scores = exact_match(model, pictures)
+    ask = partial(exact_match, model, blanked=config.pictures == "blank")  # as it was trained
+    scores = ask(pictures)
     found = {
         "answers": scores.overall, "blank": exact_match(model, pictures, blanked=True).overall
     }  # fmt: skip
     if part == "test":
-        found["unseen"] = exact_match(model, load_split(config, "unseen_test")).overall
-        found["captions"] = exact_match(model, pictures, captions=True).overall
+        found["unseen"] = ask(load_split(config, "unseen_test")).overall
+        found["captions"] = ask(pictures, captions=True).overall
         found |= {f"answers_{kind}": share for kind, share in scores.by_kind.items()}
     return found
 
@@ -56,7 +59,7 @@ def _matching(
         unseen = load_split(config, "unseen_test" if part == "test" else "unseen_validation")
         found["unseen"] = accuracy(model, unseen)
         if part == "test":
-            found["picture_to_text"], found["text_to_picture"] = retrieval(model, pictures)
+            found["picture_to_text"], found["text_to_picture"] = search(model, pictures).hits()
     return found
 
 

@@ -37,7 +37,8 @@ class MultimodalConfig:
     n_test: int = 500  # scenes in each split that is evaluated
     combinations: int = SEEN  # of color and shape that are trained on, 6 to 27
     gray: bool = True  # contrastive: a caption that names no color gets a gray picture
-    d_model: int = 64  # width of both encoders and of the language model, D
+    d_vision: int = 96  # width of the vision encoder, D_v
+    d_model: int = 64  # width of the text encoder or the language model, D
     n_heads: int = 4  # attention heads, H
     d_ff: int = 192  # width inside the feed-forward, F
     vision_layers: int = 2  # layers of the vision encoder
@@ -57,6 +58,7 @@ class MultimodalConfig:
     lr: float = 3e-3  # peak learning rate of AdamW: embeddings, projections, vectors
     muon_lr: float = 0.02  # peak learning rate of Muon: the matrices inside
     weight_decay: float = 0.05  # AdamW's decay of matrices
+    muon_decay: float = 1.0  # Muon's decay of its matrices
     warmup: float = 0.05  # share of the run spent on warming up
     eval_every: int = 200  # updates between evaluations on the validation split
     checkpoint_every: int = 200  # updates between checkpoints
@@ -69,7 +71,7 @@ class MultimodalConfig:
             self, "n_pictures", "n_test", "batch_size", "max_steps", "eval_every",
             "checkpoint_every", "questions", "d_shared", "language_layers",
         )  # fmt: skip
-        check_not_negative(self, "weight_decay", "caption_steps")
+        check_not_negative(self, "weight_decay", "muon_decay", "caption_steps")
         check_learning_rates(self, "lr", "muon_lr")
         check_shares(self, "warmup", "caption_share")
         combinations_of("train", self.combinations)
@@ -97,7 +99,7 @@ class MultimodalConfig:
         side, channels = SHAPES_OF_PICTURES[self.dataset]
         return ViTConfig(
             image_size=side, patch_size=self.patch_size, channels=channels,
-            n_classes=self.d_shared, d_model=self.d_model, n_heads=self.n_heads,
+            n_classes=self.d_shared, d_model=self.d_vision, n_heads=self.n_heads,
             n_layers=self.vision_layers, d_ff=self.d_ff, pooling="mean", stem="conv",
         )  # fmt: skip
 
@@ -122,7 +124,9 @@ _BRIDGE = MultimodalConfig(
     groups="both",
     language_layers=3,
     encoder="contrastive",
-    max_steps=800,
+    max_steps=950,
+    lr=6e-3,
+    muon_lr=0.012,
     batch_size=64,
     eval_every=500,
     checkpoint_every=500,
@@ -131,8 +135,8 @@ _DIGITS = MultimodalConfig(
     dataset="digits", patch_size=2, vision_layers=3, max_steps=600, batch_size=64
 )
 _SMALL: dict[str, Any] = {
-    "n_pictures": 64, "n_test": 12, "d_model": 16, "n_heads": 2, "d_ff": 32, "d_shared": 16,
-    "batch_size": 16, "max_steps": 4, "eval_every": 2, "checkpoint_every": 2,
+    "n_pictures": 64, "n_test": 12, "d_vision": 16, "d_model": 16, "n_heads": 2, "d_ff": 32,
+    "d_shared": 16, "batch_size": 16, "max_steps": 4, "eval_every": 2, "checkpoint_every": 2,
     "language_layers": 1, "vision_layers": 1,
 }  # fmt: skip
 
@@ -140,11 +144,11 @@ PRESETS: dict[str, MultimodalConfig] = {
     # Seconds on any machine; tests that everything runs, no result.
     "smoke": override(MultimodalConfig(), _SMALL),
     "smoke-bridge": override(replace(_BRIDGE, encoder="", vision="trained"), _SMALL),
-    # What quick_start.py trains: half a minute each on two cores.
+    # What quick_start.py trains.
     "quick": MultimodalConfig(),
     "quick-bridge": replace(_BRIDGE, encoder="quick"),
     "digits": _DIGITS,
-    # The same with more pictures and more time, a few minutes on two cores.
+    # The same with more pictures and more time.
     "standard": MultimodalConfig(n_pictures=20_000, max_steps=2500, n_test=1000, eval_every=500),
     "standard-bridge": replace(
         _BRIDGE, encoder="standard", n_pictures=20_000, max_steps=3000, n_test=1000, eval_every=500

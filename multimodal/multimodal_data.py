@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from instruction_tuning.chat_template import pad_right
 from multimodal.captions import ASKED, REQUEST, Question, build_tokenizer, caption, question
 from multimodal.digit_captions import digit_caption
 from multimodal.rendering import render
@@ -85,19 +86,11 @@ def digit_pictures(split: Split, name: str = "digits") -> Pictures:
     return Pictures(images, part.labels.tolist())
 
 
-def pad(texts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-    """Returns token ids as a matrix, (B, T), filled up with <pad>, and their lengths, (B,)."""
-    lengths = torch.tensor([len(text) for text in texts])
-    matrix = torch.full((len(texts), int(lengths.max())), PAD)
-    for row, text in enumerate(texts):
-        matrix[row, : len(text)] = torch.tensor(text)
-    return matrix, lengths
-
-
 def encode_captions(captions: Sequence[str]) -> tuple[Tensor, Tensor]:
     """Returns <bos> caption <eos> of each, (B, T), and their lengths, (B,)."""
     tokenizer = build_tokenizer()
-    return pad([[BOS, *tokenizer.encode(text), EOS] for text in captions])
+    rows = [[BOS, *tokenizer.encode(text), EOS] for text in captions]
+    return pad_right(rows, PAD), torch.tensor([len(row) for row in rows])
 
 
 def encode_questions(asked: Sequence[Question]) -> tuple[Tensor, Tensor]:
@@ -113,11 +106,7 @@ def encode_questions(asked: Sequence[Question]) -> tuple[Tensor, Tensor]:
         request, answer = (tokenizer.encode(text) for text in (one.text, " " + one.answer))
         texts.append([BOS, *request, *answer])
         targets.append([IGNORED] * len(request) + [*answer, EOS])
-    tokens, _ = pad(texts)
-    goals = torch.full_like(tokens, IGNORED)
-    for row, target in enumerate(targets):
-        goals[row, : len(target)] = torch.tensor(target)
-    return tokens, goals
+    return pad_right(texts, PAD), pad_right(targets, IGNORED)
 
 
 @dataclass(frozen=True)

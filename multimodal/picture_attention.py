@@ -57,18 +57,21 @@ def half_of(place: str, grid: int) -> Tensor:
             [0., 0.]])
     """
     mask, half = torch.zeros(grid, grid), grid // 2
-    rows = slice(0, half) if place == "top" else slice(-half, None)
-    columns = slice(0, half) if place == "left" else slice(-half, None)
-    if place in ("top", "bottom"):
-        mask[rows] = 1
-    else:
-        mask[:, columns] = 1
+    part = slice(0, half) if place in ("left", "top") else slice(-half, None)
+    lines = mask if place in ("top", "bottom") else mask.T  # rows, or columns
+    lines[part] = 1
     return mask
 
 
 def asked_group(scene: Scene, one: Question) -> Group:
     """Returns the group whose shape a question names."""
     return next(group for group in scene.groups if group.shape in one.text)
+
+
+def with_two_groups(pictures: Pictures) -> Pictures:
+    """Keeps the pictures with two groups: only there, one is asked about and another is not."""
+    two = [i for i, s in enumerate(pictures.subjects) if isinstance(s, Scene) and len(s.groups) > 1]
+    return pictures.rows(two)
 
 
 def share_on_asked(model: VisionLanguageModel, pictures: Pictures) -> list[float]:
@@ -78,8 +81,7 @@ def share_on_asked(model: VisionLanguageModel, pictures: Pictures) -> list[float
     """
     model.eval()
     random = np.random.default_rng(0)
-    two = [i for i, s in enumerate(pictures.subjects) if isinstance(s, Scene) and len(s.groups) > 1]
-    shown = pictures.rows(two)
+    shown = with_two_groups(pictures)
     scenes = [subject for subject in shown.subjects if isinstance(subject, Scene)]
     shares = []
     for kind in KINDS:
@@ -101,12 +103,11 @@ def attention_figure(model: VisionLanguageModel, pictures: Pictures) -> Figure:
     """
     model.eval()
     shares = share_on_asked(model, pictures)
-    two = [i for i, s in enumerate(pictures.subjects) if isinstance(s, Scene) and len(s.groups) > 1]
-    shown = pictures.rows(two[: len(SHOWN)])
+    shown = with_two_groups(pictures)
     random = np.random.default_rng(1)
     columns = len(shares) + 1
     figure, axes = new_figure(
-        columns, len(SHOWN), width=1.75 * columns + 0.4, height=1.75 * len(SHOWN) + 0.9
+        columns, len(SHOWN), width=max(6.0, 1.75 * columns + 0.4), height=1.75 * len(SHOWN) + 0.9
     )
     for row, (scene, kind) in enumerate(zip(shown.subjects, SHOWN, strict=False)):
         assert isinstance(scene, Scene)

@@ -27,12 +27,12 @@ from multimodal.retrieval_figures import (
     combination_accuracies,
     combinations_figure,
     pictures_for_texts_figure,
-    search,
     texts_for_pictures_figure,
 )
 from multimodal.scenes import COMBINATIONS, combinations_of
 from multimodal.train_state import load_split
 from multimodal.vision_language_model import VisionLanguageModel
+from multimodal.zero_shot import search
 from tutorial_kit.compute import prepare_device
 from tutorial_kit.console import format_table, run_entry
 from tutorial_kit.demo import DemoResult
@@ -40,8 +40,6 @@ from tutorial_kit.entry_parsers import quick_start_parser
 from tutorial_kit.plotting import save_figure
 from tutorial_kit.texts import Texts
 from tutorial_kit.training import run_folder
-
-ANSWERED = 6  # questions that are printed with their answers, one of each kind
 
 
 @dataclass(frozen=True)
@@ -70,11 +68,11 @@ def show_matching(result: TrainResult, texts: Texts) -> None:
 def show_answers(result: TrainResult, texts: Texts) -> None:
     """Prints a caption, answers about one picture, and the shares of right ones."""
     assert isinstance(result.model, VisionLanguageModel)
-    config = replace(PRESETS["smoke"], groups="two", n_test=ANSWERED)
-    picture = load_split(config, "test").rows([0])
+    config = replace(PRESETS["smoke"], groups="two", n_test=1)
+    picture = load_split(config, "test")
     caption = answer(result.model, picture.images, [REQUEST])[0]
     texts.say("quick.caption", truth=picture.captions()[0], caption=caption)
-    for (one,) in questions_about(picture)[:ANSWERED]:
+    for (one,) in questions_about(picture):
         said = answer(result.model, picture.images, [one.text])[0]
         texts.say("quick.answer", question=one.text, said=said, truth=one.answer)
     names = ("answers", "unseen", "blank", "captions")
@@ -88,8 +86,8 @@ def draw(matched: TrainResult, config: MultimodalConfig, answered: TrainResult) 
     """Saves the pictures of both models; returns their paths."""
     model, figures = matched.model, matched.folder / "figures"
     assert isinstance(model, DualEncoder) and isinstance(answered.model, VisionLanguageModel)
-    splits = [load_split(config, split) for split in ("test", "unseen_validation", "unseen_test")]
-    found = search(model, splits[2])
+    splits = [load_split(config, split) for split in ("test", "unseen_test")]
+    found = search(model, splits[1])
     scenes = load_split(replace(config, groups="both"), "test")
     return [
         save_figure(combinations_figure(combination_accuracies(model, splits)),

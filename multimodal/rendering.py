@@ -42,8 +42,8 @@ def circle(x: Floats, y: Floats, r: Floats) -> Floats:
 
 
 def square(x: Floats, y: Floats, r: Floats) -> Floats:
-    """Distance to a square of side 1.7 r."""
-    return np.maximum(abs(x), abs(y)) - np.float32(0.85) * r
+    """Distance to a square of side 1.9 r."""
+    return np.maximum(abs(x), abs(y)) - np.float32(0.95) * r
 
 
 def triangle(x: Floats, y: Floats, r: Floats) -> Floats:

@@ -3,44 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from torch import Tensor
 
 from multimodal.contrastive_model import DualEncoder
 from multimodal.multimodal_data import Pictures
 from multimodal.scenes import COLORS, COMBINATIONS, SHAPES, Combination, combinations_of
-from multimodal.zero_shot import class_labels, classify, distinct, encode_images, encode_texts
+from multimodal.zero_shot import Found, class_labels, classify
 from tutorial_kit.plotting import HEAT_MAP, INK, PALETTE, drawable, headline, label, new_figure
 from vit.attention_pictures import show_picture
 
 RIGHT, WRONG = PALETTE[2], PALETTE[1]
 
 
-@dataclass(frozen=True)
-class Found:
-    """A search among pictures that all differ in their captions."""
-
-    pictures: Pictures  # N
-    texts: list[str]  # N, the full captions
-    cosines: Tensor  # (N, N), row: picture
-
-
-def search(model: DualEncoder, pictures: Pictures) -> Found:
-    """Compares pictures with their captions; repeated captions are left out."""
-    shown = distinct(pictures)
-    texts = shown.captions()
-    return Found(shown, texts, encode_images(model, shown.images) @ encode_texts(model, texts).mT)
-
-
 def pictures_for_texts_figure(found: Found, rows: int = 4, columns: int = 6) -> Figure:
     """Draws which pictures a caption finds: a row for each caption, the nearest picture first."""
     figure, axes = new_figure(columns, rows, width=1.3 * columns, height=1.45 * rows + 0.7)
-    hits = (found.cosines.argmax(dim=0) == torch.arange(len(found.texts))).float().mean()
     for row in range(rows):
         order = found.cosines[:, row].argsort(descending=True)[:columns].tolist()
         for place, picture in enumerate(order):
@@ -55,8 +36,8 @@ def pictures_for_texts_figure(found: Found, rows: int = 4, columns: int = 6) -> 
         )
     headline(
         figure,
-        f"Text to picture: {hits:.0%} of {len(found.texts)} captions find their own picture first "
-        "(green: the right one; in the corner: cosine)",
+        f"Text to picture: {found.hits()[1]:.0%} of {len(found.texts)} captions find their own "
+        "picture first (green: the right one; in the corner: cosine)",
     )
     return figure
 
@@ -64,7 +45,6 @@ def pictures_for_texts_figure(found: Found, rows: int = 4, columns: int = 6) -> 
 def texts_for_pictures_figure(found: Found, rows: int = 4, most: int = 3) -> Figure:
     """Draws which captions a picture finds: the nearest first, with their cosines."""
     figure, axes = new_figure(1, rows, width=5.6, height=1.1 * rows + 0.7)
-    hits = (found.cosines.argmax(dim=1) == torch.arange(len(found.texts))).float().mean()
     for row, axis in enumerate(axes):
         order = found.cosines[row].argsort(descending=True)[:most].tolist()
         axis.imshow(found.pictures.images[row].permute(1, 2, 0).numpy(), extent=(0, 1, 0, 1))
@@ -77,8 +57,8 @@ def texts_for_pictures_figure(found: Found, rows: int = 4, most: int = 3) -> Fig
             axis.text(1.2, 0.8 - 0.3 * place, line, fontsize=8, va="center", color=color)
     headline(
         figure,
-        f"Picture to text: {hits:.0%} of {len(found.texts)} pictures find their own caption first "
-        "(green: the right one; before it: cosine)",
+        f"Picture to text: {found.hits()[0]:.0%} of {len(found.texts)} pictures find their own "
+        "caption first (green: the right one; before it: cosine)",
     )
     return figure
 
@@ -104,7 +84,7 @@ def combinations_figure(shares: dict[Combination, float]) -> Figure:
     table = torch.full((len(COLORS), len(SHAPES)), torch.nan)
     for (color, shape), share in shares.items():
         table[COLORS.index(color), SHAPES.index(shape)] = share
-    figure, axis = new_figure(width=6.0, height=4.6)
+    figure, axis = new_figure(width=5.2, height=4.7)
     axis.imshow(table.numpy(), cmap=HEAT_MAP, vmin=0, vmax=1.4)
     axis.grid(visible=False)
     unseen = [pair for pair in combinations_of("unseen_test") if pair in shares]

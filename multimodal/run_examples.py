@@ -80,12 +80,10 @@ def run_experiment(name: str, study: Study) -> list[Result]:
     rows: list[Row] = []
     lines, results = [], []
     for label, settings in list(experiment.variants.items())[: study.most]:
-        outcomes = [
-            run_variant(variant_config(experiment.task, settings, seed, study.smoke), study.smoke)[
-                1
-            ]
-            for seed in study.seeds
+        configs = [
+            variant_config(experiment.task, settings, seed, study.smoke) for seed in study.seeds
         ]
+        outcomes = [run_variant(config, study.smoke)[1] for config in configs]
         line: list[object] = [label]
         for what in experiment.measured:
             values = [100 * outcome[what] for outcome in outcomes]

@@ -90,8 +90,9 @@ def build_optimizers(model: nn.Module, config: MultimodalConfig) -> list[torch.o
         if weight.ndim == 4:  # FilterMuon wants its filters so
             weight.data = weight.data.contiguous(memory_format=torch.channels_last)
     optimizers = [
-        FilterMuon(hidden, config.muon_lr), fused_adamw(groups, config.lr, (0.9, 0.99))
-    ]  # fmt: skip
+        FilterMuon(hidden, config.muon_lr, weight_decay=config.muon_decay),
+        fused_adamw(groups, config.lr, (0.9, 0.99)),
+    ]
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["peak_lr"] = group["lr"]
@@ -187,6 +188,7 @@ class TrainState(RunProgress):
         state = checkpoint["state"]
         check_same_settings(checkpoint["config"], config_to_dict(self.config), path, MAY_DIFFER)
         self.model.load_state_dict(state["model"])
+        self.known = self._features_of_all()  # the named encoder may have been trained anew
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
         self.sampler.number = state["batches"]

@@ -8,6 +8,7 @@ all texts for a picture, or all pictures for a text.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -104,22 +105,26 @@ def distinct(pictures: Pictures) -> Pictures:
     return pictures.rows(list(first.values()))
 
 
-def retrieval(model: DualEncoder, pictures: Pictures, most: int = 1) -> tuple[float, float]:
-    """Finds partners among pictures that all differ in their captions.
+@dataclass(frozen=True)
+class Found:
+    """A search among pictures that all differ in their captions."""
 
-    Args:
-        model: a trained one.
-        pictures: repeated captions are left out.
-        most: a partner counts as found among the first so many (recall at k).
+    pictures: Pictures  # N
+    texts: list[str]  # N, the full captions
+    cosines: Tensor  # (N, N), row: picture, column: text
 
-    Returns:
-        Shares of the pictures whose caption is found, and of the captions whose picture is.
-    """
+    def hits(self) -> tuple[float, float]:
+        """Returns the shares of pictures and of texts that find their partner first (recall@1)."""
+        own = torch.arange(len(self.texts), device=self.cosines.device)
+        to_text, to_picture = (
+            (self.cosines.argmax(dim=dim) == own).float().mean().item() for dim in (1, 0)
+        )
+        return to_text, to_picture
+
+
+def search(model: DualEncoder, pictures: Pictures) -> Found:
+    """Compares pictures with their captions; repeated captions are left out."""
     model.eval()
     shown = distinct(pictures)
-    u, v = encode_images(model, shown.images), encode_texts(model, shown.captions())
-    scores = u @ v.mT  # (N, N)
-    own = scores.diagonal()
-    ranks = [(scores > own[:, None]).sum(dim=1), (scores > own[None, :]).sum(dim=0)]
-    to_text, to_picture = ((rank < most).float().mean().item() for rank in ranks)
-    return to_text, to_picture
+    texts = shown.captions()
+    return Found(shown, texts, encode_images(model, shown.images) @ encode_texts(model, texts).mT)

@@ -21,7 +21,6 @@ from multimodal.retrieval_figures import (
     combination_accuracies,
     combinations_figure,
     pictures_for_texts_figure,
-    search,
     texts_for_pictures_figure,
 )
 from multimodal.scenes import COMBINATIONS
@@ -34,7 +33,7 @@ from multimodal.zero_shot import (
     distinct,
     encode_texts,
     prompts_for,
-    retrieval,
+    search,
 )
 
 
@@ -146,7 +145,7 @@ def test_naming_and_finding_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     own = torch.eye(count)
     monkeypatch.setattr("multimodal.zero_shot.encode_texts", lambda *_: own)
     model.vectors = own[[1, 0, *range(2, count)]]
-    found = retrieval(model, numbered)  # type: ignore[arg-type]
+    found = search(model, numbered).hits()  # type: ignore[arg-type]
     assert found == pytest.approx(((count - 2) / count,) * 2)
 
 

@@ -64,7 +64,7 @@ def test_variants_differ_in_the_named_settings_alone() -> None:
             }
             assert differing <= {*settings, "seed"}
             shown = config.max_steps * config.batch_size
-            assert shown == STEPS * base.batch_size  # equally many pictures
+            assert shown == STEPS[experiment.task] * base.batch_size  # equally many pictures
 
 
 def test_names_of_results_are_valid_and_findings_honest() -> None:

@@ -81,7 +81,7 @@ def test_the_bridge_takes_the_named_encoder_and_leaves_it_frozen() -> None:
     unused = ("vision.head.", "vision.norm.", "vision.encoder.0.")  # its one layer is the last
     assert all(name.startswith(unused) for name in vision if name not in changed)
     with pytest.raises(ValueError, match="has the shape"):
-        main(command("smoke-bridge", "other", *frozen, "--d-model", "32"))
+        main(command("smoke-bridge", "other", *frozen, "--d-vision", "32"))
     with pytest.raises(ValueError, match="is a run of task=bridge"):
         main(command("smoke-bridge", "wrong", "--encoder", "frozen", "--vision", "frozen"))
     with pytest.raises(FileNotFoundError, match="does not exist"):
@@ -118,6 +118,19 @@ def test_a_frozen_encoder_gets_no_gradient() -> None:
     state.loss(state.sampler.next_batch()).backward()
     for name, weight in state.model.named_parameters():
         assert (weight.grad is None) == name.startswith("vision."), name
+
+
+def test_a_resumed_bridge_sees_with_the_encoder_it_was_saved_with(tmp_path: Path) -> None:
+    main(command("smoke", "encoder"))
+    config = replace(PRESETS["smoke-bridge"], encoder="encoder", vision="frozen")
+    state = TrainState(config, CPU)
+    state.save(tmp_path / "last.pt")
+    main(command("smoke", "encoder", "--seed", "1"))  # another encoder under the same name
+    resumed = TrainState(config, CPU)
+    assert state.known is not None and resumed.known is not None
+    assert not torch.equal(resumed.known, state.known)
+    resumed.restore(tmp_path / "last.pt")
+    assert torch.equal(resumed.known, state.known)
 
 
 def test_blank_training_sees_nothing() -> None:
