@@ -25,13 +25,12 @@ from pathlib import Path
 from tutorial_kit import PROJECT_ROOT
 from tutorial_kit.console import INTERRUPTED, OneLineParser, run_entry
 from tutorial_kit.datasets import cache_folder
-from tutorial_kit.demo import Outcome, relative, summary
+from tutorial_kit.demo import MOST_FAILURES, Outcome, relative, summary
 from tutorial_kit.demo_runner import Family, find_families, parse_choice, run_demo
 from tutorial_kit.forecast import Forecast, Forecaster, spoken
 from tutorial_kit.texts import Texts
 
 PRESETS = ("smoke", "quick")
-MOST_FAILURES = 100  # exit codes above 125 have a meaning of their own
 TWICE_SECONDS = 2.0  # a second Ctrl-C within this time leaves
 
 

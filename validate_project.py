@@ -19,7 +19,6 @@ if sys.version_info < (3, 10):  # noqa: UP036 - said here, before anything needs
     )
 
 import argparse
-import os
 import platform
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -28,6 +27,7 @@ from pathlib import Path
 from tutorial_kit import PROJECT_ROOT, doctor, doctor_project
 from tutorial_kit.console import OneLineParser, one_line, run_entry
 from tutorial_kit.datasets import cache_folder
+from tutorial_kit.demo import outputs_folder
 from tutorial_kit.doctor import FAIL, INSTALL, OK, WARN, Finding
 from tutorial_kit.texts import Texts
 
@@ -49,8 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def quick_checks(root: Path) -> list[Check]:
     """Returns the checks that need the standard library only."""
-    outputs = Path(os.environ.get("LLM_TUTORIAL_OUTPUTS") or root / "outputs")
-    folders = {"LLM_TUTORIAL_CACHE": cache_folder(), "LLM_TUTORIAL_OUTPUTS": outputs}
+    folders = {"LLM_TUTORIAL_CACHE": cache_folder(), "LLM_TUTORIAL_OUTPUTS": outputs_folder(root)}
     return [
         ("python", doctor.check_python),
         ("processor", doctor.check_processor),

@@ -19,6 +19,7 @@ from pathlib import Path
 from tutorial_kit.console import format_table
 from tutorial_kit.files import atomic_write
 
+MOST_FAILURES = 100  # of demos in an exit code: those above 125 have a meaning of their own
 LONGEST_STORY = 60_000  # characters of what a demo printed that are kept, its end
 _COLOR = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")  # what tells a terminal to change color or line
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from tutorial_kit.demo import DemoResult, KeptDemo
+from tutorial_kit.training import read_metrics
 
 PICTURE_WIDTH, PICTURE_HEIGHT = 1200, 1600  # pixels; larger pictures are scaled down
 OTHER_PICTURES = ("structure", "training", "training_curve")  # shown if there is no other
@@ -120,13 +121,10 @@ def sample_of(story: str, files: Sequence[str]) -> str:
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """Returns the rows of a metrics log that have a step; [] if it cannot be read."""
-    rows = []
-    with suppress(OSError, ValueError):  # a killed run may leave half a line at the end
-        for line in path.read_text(encoding="utf-8").splitlines():
-            row = json.loads(line)
-            if isinstance(row, dict) and is_number(row.get("step")):
-                rows.append(row)
-    return rows
+    rows: list[dict[str, Any]] = []
+    with suppress(OSError, ValueError):  # no log, or one that is not text
+        rows = read_metrics(path)
+    return [row for row in rows if isinstance(row, dict) and is_number(row.get("step"))]
 
 
 def is_number(value: object) -> bool:

@@ -123,8 +123,9 @@ def _card(card: Card, texts: Texts) -> str:
     ]
     if card.facts.sample:
         label = text(texts.get("report.sample"))
-        parts.append(f'<p class="soft">{label}</p>\n<pre class="sample" tabindex="0" dir="auto">')
-        parts[-1] += f"{text(card.facts.sample)}</pre>"
+        sample = text(card.facts.sample)
+        parts.append(f'<p class="soft">{label}</p>')
+        parts.append(f'<pre tabindex="0" dir="auto">{sample}</pre>')
     if kept.story:
         parts.append(f"<details><summary>{text(texts.get('report.story'))}</summary>")
         parts.append(f'<pre tabindex="0">{text(kept.story.strip())}</pre></details>')

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import signal
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
 from tutorial_kit import PROJECT_ROOT
+from tutorial_kit.demo import outputs_folder
 from tutorial_kit.files import atomic_write
 
 
@@ -70,8 +70,7 @@ def run_folder(family: str, run: str) -> Path:
             f"--name {run!r} is not a folder name: outputs go to outputs/{family}/<run>/. "
             "Use letters, digits, '-' and '_'."
         )
-    outputs = Path(os.environ.get("LLM_TUTORIAL_OUTPUTS") or PROJECT_ROOT / "outputs")
-    return outputs / family / run
+    return outputs_folder(PROJECT_ROOT) / family / run
 
 
 def write_json(path: Path, content: Any) -> None:
