@@ -22,7 +22,7 @@ from pathlib import Path
 from tutorial_kit import PROJECT_ROOT
 from tutorial_kit.console import INTERRUPTED, OneLineParser, run_entry
 from tutorial_kit.datasets import cache_folder
-from tutorial_kit.demo import find_kept, outputs_folder, relative
+from tutorial_kit.demo import MOST_FAILURES, find_kept, outputs_folder, relative
 from tutorial_kit.demo_runner import Family, find_families, parse_choice, run_demo
 from tutorial_kit.forecast import Forecaster, spoken
 from tutorial_kit.report_facts import facts_of
@@ -31,7 +31,6 @@ from tutorial_kit.texts import Texts
 
 PRESETS = ("smoke", "quick")
 SMOKE_FAMILIES = ("cbow", "vit")  # what a smoke run starts unless --only says otherwise
-MOST_FAILURES = 100  # exit codes above 125 have a meaning of their own
 
 
 def make_card(
@@ -59,7 +58,8 @@ def make_card(
     values["headline"] = outcome.result.headline if outcome.result else ""
     log = relative(outcome.log, root) if outcome.log else ""
     values["log"] = log or texts.get("runner.no_log")
-    texts.say(f"report.said_{outcome.status}", **values)
+    said = "report.stopped" if outcome.status == "interrupted" else f"runner.{outcome.status}"
+    texts.say(said, **values)
     if outcome.kept is None:
         return Card(family, outcome.status, message=outcome.message, log=log)
     forecaster.remember(family.name, preset, outcome.seconds)

@@ -101,7 +101,7 @@ def read(tokenizer: Tokenizer | WordPiece, texts: Sequence[str]) -> Reading:
     unknown = tokenizer.special_tokens.get(UNKNOWN, tokenizer.special_tokens.get("[UNK]"))
     return Reading(
         tokenizer.vocab_size, len(ids), len(words), sum(map(len, words)),
-        sum(len(text.encode()) for text in texts), ids.count(unknown) if unknown else 0,
+        sum(len(text.encode()) for text in texts), 0 if unknown is None else ids.count(unknown),
         len(set(ids)),
     )  # fmt: skip
 
