@@ -47,10 +47,11 @@ Runs = dict[str, list[Curves]]
 
 @dataclass(frozen=True)
 class Ending:
-    """The last numbers of the same training, each the mean over the seeds."""
+    """The numbers of a training that are compared, each the mean over the seeds."""
 
     start: float  # training loss up to the first evaluation, nats
     train: float  # training loss at the end, nats
+    learning: float  # training loss, mean over the whole run, nats
     validation: float  # validation loss at the end, nats
     used: float  # in the stage's own unit
 
@@ -60,6 +61,7 @@ def ending(runs: Sequence[Curves]) -> Ending:
     return Ending(
         statistics.mean(run.train[0] for run in runs),
         statistics.mean(run.train[-1] for run in runs),
+        statistics.mean(statistics.mean(run.train) for run in runs),
         statistics.mean(run.validation[-1] for run in runs),
         statistics.mean(run.used for run in runs),
     )
@@ -79,7 +81,7 @@ def sign_of(right: Ending, wrong: Ending) -> str:
         return "flat"
     if is_lower(wrong.validation, right.validation):
         return "too good"
-    if is_lower(wrong.train, right.train):
+    if wrong.learning < 0.8 * right.learning:
         return "apart"
     if is_lower(right.train, wrong.train):
         return "worse"

@@ -43,14 +43,14 @@ EXHIBITS = {
     "softmax_axis": Exhibit(
         "Softmax over the wrong axis",
         "gpt",
-        "normal",
+        "too good",
         Patch(
             "gpt.gpt_components:attend_written_out",
             "weights = scores.softmax(dim=-1)  # (B, H, T, S)",
             "weights = scores.softmax(dim=-2)  # (B, H, T, S)",
         ),
-        "The log says nothing. Written token by token, the same model is much worse than its "
-        "validation loss.",
+        "Both losses are better than they were yesterday, by an amount one likes to believe. What "
+        "the model writes is worse than yesterday.",
         "The weights of a key sum to 1 over the queries, not those of a query over the keys. The "
         "sum holds later queries, so the future leaks into it; and a single query, as in writing, "
         "gives every key the weight 1.",
@@ -91,7 +91,7 @@ EXHIBITS = {
         "gpt",
         "worse",
         Patch("gpt.train_gpt:train", "optimizer.zero_grad()", ""),
-        "The loss falls at first, then it wanders. A lower learning rate helps a little.",
+        "The loss falls at first, and then it hardly moves.",
         "Each step follows the sum of all gradients since the beginning, like a momentum that "
         "never forgets: by the time the sum turns around, the weights are far past the valley.",
         "tests/test_train_gpt.py::test_resume_equals_uninterrupted",
@@ -177,7 +177,8 @@ EXHIBITS = {
             "return as_addend(~source_mask[:, None, None, :], "
             "self.source_embedding.weight.dtype)",
         ),
-        "The loss stops at that of a model that knows the letters but not the word it has to copy.",
+        "The loss stops near that of a model that knows the letters but not the word it has to "
+        "copy.",
         "Here True means \"may attend\"; in torch's key_padding_mask True means \"is padding\". "
         "Swapped, the decoder reads the padding and nothing else.",
         "tests/test_transformer_model.py::test_structure",
@@ -218,7 +219,7 @@ EXHIBITS = {
         "post_norm",
         "worse",
         Patch("tutorial_kit.training:warmup_cosine", "return progress / warmup", "return 1.0"),
-        "The loss drops to a plateau in a few steps and stays there. Another seed may get away.",
+        "The loss falls faster than it should, to a plateau, and stays there for the whole run.",
         "At the start the gradients near the output of a post-norm model are large (Xiong et al. "
         "2020). Steps of full length throw it to a place from which it does not come back.",
         "tests/test_training.py::test_cosine_schedule_by_hand",
@@ -233,9 +234,10 @@ EXHIBITS = {
             "train = set(keys)",
         ),
         "Training and validation fall together to zero, on very little data. On new data the model "
-        "is as poor as ever.",
+        "is far from what the log promises.",
         "The held-out examples are in the training set as well, so the validation loss measures "
-        "memory.",
+        "memory. The model takes no harm, it has even read more. What is lost is the knowledge how "
+        "good it is.",
         "tests/test_translation_data.py::test_no_source_sentence_on_both_sides",
     ),
     "softmax_twice": Exhibit(
@@ -247,7 +249,7 @@ EXHIBITS = {
             "return cast(Tensor, self.head(self.features(images)))",
             "return cast(Tensor, self.head(self.features(images)).softmax(dim=-1))",
         ),
-        "Both losses stop at the same odd number, yet most answers are right.",
+        "Both losses come to rest at the same number, far above zero, yet most answers are right.",
         "`F.cross_entropy` applies a softmax itself. Of numbers between 0 and 1 it makes, for ten "
         "classes, at best ln(e + 9) - 1 = 1.461 nats.",
         "tests/test_vit_model.py::test_intermediates_are_the_steps_of_the_same_pass",
@@ -262,7 +264,8 @@ EXHIBITS = {
             'logits, self.labels, reduction="none", label_smoothing=label_smoothing, '
             "ignore_index=0",
         ),
-        "Training goes well. Validation stops a tenth short of perfect, and its loss climbs.",
+        "Training goes well. Validation accuracy stops a tenth short of what is possible, and the "
+        "validation loss is far above the training loss.",
         "0 is the padding's id in one data set and a class in the next. What is ignored is never "
         "learned: no picture is ever called a zero.",
         "tests/test_vit_trainer.py::"
@@ -309,7 +312,7 @@ EXHIBITS = {
         "From the first step on the training loss is a fraction of the validation loss, and below "
         "that of a uniform guess before anything is learned.",
         "Masked places add zeros to the sum, but are counted in the mean. The more padding a "
-        "minibatch has, the better it looks, and the less it teaches.",
+        "minibatch has, the better it looks, and the less its tokens count.",
         "tests/test_it_losses.py::"
         "test_the_mean_is_over_the_tokens_of_the_minibatch_and_not_over_its_rows",
     ),

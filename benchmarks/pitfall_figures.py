@@ -38,7 +38,8 @@ def museum_figure(stages: Runs, exhibits: Runs) -> Figure:
     for number, name in enumerate(order):
         title = f"{EXHIBITS[name].title} ({SIGNS[signs[name]].lower()})"
         draw_curves(panels[number], stages[EXHIBITS[name].stage], exhibits[name])
-        label(panels[number], title, "steps" if number >= len(order) - COLUMNS else "", "nats")
+        label(panels[number], title, "steps" if number >= len(order) - COLUMNS else "",
+              "" if number % COLUMNS else "nats")  # fmt: skip
     for axes in panels[len(order) :]:
         axes.set_axis_off()
     panels[0].legend(fontsize=7, frameon=False)
@@ -58,9 +59,10 @@ def exhibit_figure(name: str, right: Sequence[Curves], wrong: Sequence[Curves]) 
     """
     exhibit, stage = EXHIBITS[name], STAGES[EXHIBITS[name].stage]
     sound, buggy = ending(right), ending(wrong)
-    figure, (curves, use) = new_figure(2, width=8.0, height=3.0)
+    figure, (curves, use) = new_figure(2, width=8.0, height=3.3)
     draw_curves(curves, right, wrong)
-    curves.legend(fontsize=8, frameon=False)
+    figure.legend(*curves.get_legend_handles_labels(), loc="outside lower center", ncols=4,
+                  fontsize=8, frameon=False)  # fmt: skip
     sign = SIGNS[sign_of(sound, buggy)].lower()
     label(curves, f"The log: {sign}", "steps", "loss (nats)")
     values = (sound.used, buggy.used)
@@ -68,8 +70,8 @@ def exhibit_figure(name: str, right: Sequence[Curves], wrong: Sequence[Curves]) 
     use.bar_label(bars, [f"{value:.1f}" if stage.unit == "%" else f"{value:.2f}"
                          for value in values], padding=2, fontsize=9)  # fmt: skip
     use.grid(False, axis="x")
-    use.set_ylim(0, max(1.2 * max(values), 1e-6))
-    label(use, f"In use: {stage.used}", "", f"{stage.used} ({stage.unit})")
+    use.set_ylim(0, 110 if stage.unit == "%" else 1.2 * max(values))
+    label(use, f"In use: {stage.used}", "", stage.unit)
     headline(figure, f"{exhibit.title}: validation loss {buggy.validation:.2f} instead of "
              f"{sound.validation:.2f}, {stage.used} {values[1]:.3g} instead of "
              f"{values[0]:.3g} {stage.unit}")  # fmt: skip
@@ -90,3 +92,6 @@ def draw_curves(axes: Axes, right: Sequence[Curves], wrong: Sequence[Curves]) ->
     start = max(run.train[0] for run in (*right, *wrong))
     axes.set_ylim(-0.03 * start, 1.15 * start)
     axes.axhline(0, color=FAINT, linewidth=0.6)
+    if (highest := max(run.validation[-1] for run in wrong)) > 1.15 * start:
+        axes.text(0.98, 0.96, f"with the bug, validation: {highest:.1f} at the end ↑", fontsize=7,
+                  color=BUGGY, ha="right", va="top", transform=axes.transAxes)  # fmt: skip

@@ -77,12 +77,16 @@ def answer(name: str) -> str:
 
 
 def choices_for(name: str, dice: random.Random) -> list[str]:
-    """Returns the right answer among others, in random order; those that look alike come first."""
+    """Returns the right answer among others, in random order."""
     exhibit = EXHIBITS[name]
     others = [other for other in EXHIBITS if other != name]
     dice.shuffle(others)
-    others.sort(key=lambda other: EXHIBITS[other].sign != exhibit.sign)
-    # Two that look alike, the rest from anywhere: neither hopeless nor given away.
+    others.sort(
+        key=lambda other: (
+            (EXHIBITS[other].sign != exhibit.sign) + (EXHIBITS[other].stage != exhibit.stage)
+        )
+    )
+    # Two of the same look or the same model, the rest from anywhere: neither hopeless nor easy.
     picked = [*others[:2], *dice.sample(others[2:], CHOICES - 3)]
     return dice.sample([name, *picked], CHOICES)
 

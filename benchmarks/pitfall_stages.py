@@ -234,6 +234,6 @@ STAGES = {
         run_post_norm,
     ),
     "few_pairs": Stage("Transformer, 80 words", _WORDS, "%", "higher", 240, run_few_pairs),
-    "vit": Stage("ViT, digits", "test digits recognized", "%", "higher", 240, run_vit),
+    "vit": Stage("ViT, digits", "test digits recognized", "%", "higher", 300, run_vit),
     "sft": Stage("GPT, replies", "loss of single replies", "nats/token", "lower", 120, run_sft),
 }  # fmt: skip

@@ -79,8 +79,8 @@ def test_a_patch_that_does_not_fit_is_refused(right: str) -> None:
 
 
 def test_a_line_that_stands_twice_is_refused() -> None:
-    patch = Patch("gpt.elementwise:gelu", "", "pass")
-    with pytest.raises(ValueError, match="times: a patch needs exactly one"):
+    patch = Patch("benchmarks.pitfall_patch:planted", "yield", "pass")
+    with pytest.raises(ValueError, match="has the line 'yield' 2 times: a patch needs exactly one"):
         buggy_code(patch)
 
 
@@ -166,7 +166,7 @@ def test_a_log_is_read_by_its_last_numbers(sign: str) -> None:
 
 def test_the_end_is_the_mean_over_seeds() -> None:
     two = [curves([4.0, 1.0], [3.0, 2.0], 10.0), curves([2.0, 2.0], [3.0, 4.0], 30.0)]
-    assert ending(two) == Ending(start=3.0, train=1.5, validation=3.0, used=20.0)
+    assert ending(two) == Ending(start=3.0, train=1.5, learning=2.25, validation=3.0, used=20.0)
 
 
 @pytest.mark.parametrize(
