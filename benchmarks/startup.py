@@ -31,6 +31,7 @@ MEASURES = {
     "gpt.start.menu_seconds": "start of the process until the menu waits for a choice",
     "gpt.start.all_smoke_seconds": "the runner with --only gpt --preset smoke, whole process",
     "gpt.quick_start.seconds": "the quick start of gpt as the runner runs it",
+    "gpt.quick_start.first_seconds": "the quick start of gpt from nothing: an empty cache folder",
     "cbow.quick_start.seconds": "the quick start of cbow as the runner runs it, its corpus cached",
     "cbow.quick_start.first_seconds": "the quick start of cbow from nothing: an empty cache folder",
     "transformer.quick_start.seconds": "the quick start of transformer as the runner runs it",
@@ -42,6 +43,7 @@ MEASURES = {
     "optimization.quick_start.seconds": "the quick start of optimization, its teacher cached",
     "optimization.quick_start.first_seconds": "the same with an empty cache folder",
     "advanced_topics.quick_start.seconds": "the quick start of advanced_topics",
+    "multimodal.quick_start.seconds": "the quick start of multimodal",
 }
 RUNNER = str(PROJECT_ROOT / "run_all_tutorials.py")
 BASE_MODEL = ("instruction_tuning/base_model.py", "--preset", "quick")  # trains it, or finds it
@@ -69,6 +71,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "gpt.start.menu_seconds": partial(menu_seconds, args.rounds),
         "gpt.start.all_smoke_seconds": partial(smoke_seconds, "gpt"),
         "gpt.quick_start.seconds": partial(demo_seconds, "gpt"),
+        "gpt.quick_start.first_seconds": partial(demo_seconds, "gpt", empty_cache=True),
         "cbow.quick_start.seconds": partial(demo_seconds, "cbow"),
         "cbow.quick_start.first_seconds": partial(demo_seconds, "cbow", empty_cache=True),
         "transformer.quick_start.seconds": partial(demo_seconds, "transformer"),
@@ -85,6 +88,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             demo_seconds, "optimization", empty_cache=True
         ),
         "advanced_topics.quick_start.seconds": partial(demo_seconds, "advanced_topics"),
+        "multimodal.quick_start.seconds": partial(demo_seconds, "multimodal"),
     }
     goals = {
         "gpt.start.menu_seconds": (0.5, 0.2),
@@ -92,8 +96,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         "cbow.quick_start.first_seconds": (60.0, 20.0),
         "instruction_tuning.quick_start.seconds": (180.0, 90.0),
         "instruction_tuning.quick_start.first_seconds": (300.0, 180.0),
+        "gpt.quick_start.first_seconds": (120.0, None),
+        "optimization.quick_start.seconds": (90.0, None),
         "optimization.quick_start.first_seconds": (90.0, None),
         "advanced_topics.quick_start.seconds": (90.0, None),
+        "multimodal.quick_start.seconds": (90.0, None),
     }
     for name, measure in measurements.items():
         if args.only not in (None, name):

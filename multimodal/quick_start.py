@@ -48,7 +48,6 @@ class QuickNumbers:
 
     matching: dict[str, float]  # of the two encoders, see evaluation.py
     answering: dict[str, float]  # of the language model that sees
-    seconds: float  # the whole story
     files: tuple[Path, ...]
 
 
@@ -131,8 +130,7 @@ def tell(preset: str, seed: int, device: str, texts: Texts) -> QuickNumbers:
     )
     texts.say("quick.files", files="\n".join(f"   {path}" for path in files))
     texts.say("quick.next")
-    seconds = time.perf_counter() - started
-    return QuickNumbers(matched.scores, answered.scores, seconds, files)
+    return QuickNumbers(matched.scores, answered.scores, files)
 
 
 def build_parser() -> argparse.ArgumentParser:
