@@ -107,7 +107,6 @@ def tell(preset: str, seed: int, device: str, texts: Texts) -> QuickNumbers:
         device: "auto", "cpu", "cuda" or "mps".
         texts: the words.
     """
-    started = time.perf_counter()
     config = replace(PRESETS[preset], seed=seed)
     prepare_device(device, config.threads)
     captions = load_split(config, "train").captions()[:3]

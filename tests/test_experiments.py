@@ -111,16 +111,20 @@ def test_each_experiment_is_recorded_when_it_is_done(
     assert recorded == ([] if smoke else [("bert", [done])] * 2)
 
 
-def test_figures_are_published_beside_the_documents(
+def test_figures_that_a_page_shows_are_published(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(experiments, "PROJECT_ROOT", tmp_path)
+    (tmp_path / "bert").mkdir()
+    page = "![Masks](../docs/figures/bert/mask.png)"
+    (tmp_path / "bert" / "README_bert_tutorial.md").write_text(page, encoding="utf-8")
 
     def draw(study: Study) -> list[Result]:
         experiment_figures("bert").mkdir(parents=True)
-        (experiment_figures("bert") / "mask.png").write_bytes(b"picture")
+        for name in ("mask", "unmask"):
+            (experiment_figures("bert") / f"{name}.png").write_bytes(b"picture")
         return []
 
     run_experiments("bert", {"mask": draw}, ["mask"], Study((0,)), publish=True)
-    published = tmp_path / "docs" / "figures" / "bert" / "mask.png"
-    assert published.read_bytes() == b"picture"
+    (published,) = tmp_path.glob("docs/figures/bert/*")
+    assert published.name == "mask.png" and published.read_bytes() == b"picture"

@@ -25,6 +25,7 @@ from vit.augmentation import Augmentation
 from vit.classical_baselines import nearest_neighbors, support_vectors
 from vit.filter_muon import FilterMuon, as_matrix
 from vit.image_data import ImageData, ImageSplit, load_image_data
+from vit.prediction import unit_range
 from vit.saved_model import DataFacts, build_model, fit_to_data, load_run
 from vit.train_config import PRESETS, config_from_argv
 from vit.train_state import TrainState
@@ -97,6 +98,11 @@ def test_digits_are_learned_and_the_files_are_there(
     scores, _ = evaluate(model, data.test, facts)
     assert scores.accuracy == result.test_accuracy
     assert scores.loss == pytest.approx(result.test_loss, abs=1e-6)
+    with torch.no_grad():  # as the training saw them: from 0 to 1, then normalized
+        pictures = unit_range(data.test.images) - data.mean.view(-1, 1, 1)
+        logits = model(pictures / data.std.view(-1, 1, 1))
+        loss = F.cross_entropy(logits, data.test.labels)
+    assert scores.loss == pytest.approx(loss.item(), rel=1e-4)
 
 
 def test_vit_and_cnn_see_the_same_minibatches(digits: ImageData) -> None:

@@ -75,5 +75,5 @@ def experiments_parser(
                         help="smoke: two steps of everything, nothing is recorded")  # fmt: skip
     parser.add_argument("--seeds", type=int, nargs="+", default=list(seeds), help="at least three")
     parser.add_argument("--publish", action="store_true",
-                        help=f"also copy the figures to docs/figures/{family}")  # fmt: skip
+                        help=f"also copy what pages show to docs/figures/{family}")  # fmt: skip
     return parser

@@ -87,7 +87,7 @@ def run_experiments(
         runners: name -> function that trains, prints a table, saves a figure, returns results.
         names: of those to run.
         study: handed to each; of a smoke test nothing is recorded.
-        publish: also copy the figures to ``docs/figures/<family>``.
+        publish: also copy the figures that a page shows to ``docs/figures/<family>``.
     """
     results: list[Result] = []
     for name in names:
@@ -96,11 +96,19 @@ def run_experiments(
         if found and not study.smoke:
             record(family, found)
         if publish:
-            folder = PROJECT_ROOT / "docs" / "figures" / family
-            folder.mkdir(parents=True, exist_ok=True)
-            for path in experiment_figures(family).glob("*.png"):
-                shutil.copy(path, folder)
+            publish_figures(family)
     return results
+
+
+def publish_figures(family: str) -> None:
+    """Copies those of a family's figures that a page shows to where the pages look for them."""
+    paths = [*PROJECT_ROOT.glob("*.md"), *PROJECT_ROOT.glob("*/*.md")]
+    pages = [path.read_text(encoding="utf-8") for path in paths]
+    folder = PROJECT_ROOT / "docs" / "figures" / family
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in experiment_figures(family).glob("*.png"):
+        if any(f"figures/{family}/{path.name})" in page for page in pages):
+            shutil.copy(path, folder)
 
 
 def experiment_figures(family: str) -> Path:
