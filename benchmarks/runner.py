@@ -67,13 +67,16 @@ def read_story(story: str) -> list[Told]:
 
 
 @contextmanager
-def a_forgetful_cache() -> Iterator[Path]:
-    """Gives a cache folder with everything that the usual one has, save the durations of runs."""
+def a_forgetful_home() -> Iterator[dict[str, str]]:
+    """Gives an environment without outputs and without the durations of earlier runs."""
     with tempfile.TemporaryDirectory() as folder:
+        cache, outputs = Path(folder) / "cache", Path(folder) / "outputs"
+        cache.mkdir()
         for entry in cache_folder().iterdir():
             if entry.name != "forecast.json":
-                (Path(folder) / entry.name).symlink_to(entry)
-        yield Path(folder)
+                (cache / entry.name).symlink_to(entry)
+        folders = {"LLM_TUTORIAL_CACHE": str(cache), "LLM_TUTORIAL_OUTPUTS": str(outputs)}
+        yield {**os.environ, **folders}
 
 
 @contextmanager
@@ -94,12 +97,11 @@ def run_all(busy: bool, arguments: Sequence[str] = ("--all",)) -> tuple[float, l
     Raises:
         ValueError: a demo failed.
     """
-    with a_forgetful_cache() as cache, a_busy_core(busy):
+    with a_forgetful_home() as environment, a_busy_core(busy):
         started = time.perf_counter()
         done = subprocess.run(
             [sys.executable, str(PROJECT_ROOT / "run_all_tutorials.py"), *arguments],
-            env={**os.environ, "LLM_TUTORIAL_CACHE": str(cache)},
-            stdin=subprocess.DEVNULL, capture_output=True, text=True,
+            env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True,
         )  # fmt: skip
         seconds = time.perf_counter() - started
     if done.returncode:

@@ -18,7 +18,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from contextlib import nullcontext
 from functools import partial
 
 from benchmarks.timing import prepare, spread
@@ -183,8 +182,11 @@ def demo_seconds(family: str, before: Sequence[str] = (), empty_cache: bool = Fa
     )
     if before:
         _run(family, before, {})
-    with tempfile.TemporaryDirectory() if empty_cache else nullcontext() as folder:
-        output = _run(family, ("-c", code), {"LLM_TUTORIAL_CACHE": folder} if folder else {})
+    with tempfile.TemporaryDirectory() as outputs, tempfile.TemporaryDirectory() as cache:
+        changes = {"LLM_TUTORIAL_OUTPUTS": outputs}  # nothing is kept from an earlier run
+        if empty_cache:
+            changes["LLM_TUTORIAL_CACHE"] = cache
+        output = _run(family, ("-c", code), changes)
     return [float(output.splitlines()[-1].removeprefix("seconds: "))]
 
 

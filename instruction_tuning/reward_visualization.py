@@ -14,6 +14,7 @@ if __name__ == "__main__" and __spec__ is None:  # started as a file: import fro
     import sys
 
     sys.path[0] = str(pathlib.Path(__file__).resolve().parents[1])
+    import tutorial_kit  # noqa: F401 - before torch: how its threads wait
 
 import argparse
 import json
