@@ -39,7 +39,7 @@ from tutorial_kit.plotting import save_figure
 from tutorial_kit.texts import Texts
 from tutorial_kit.training import run_folder
 
-SCORED = {"smoke": 2_000, "quick": 60_000}  # tokens of the test split that the table reads
+SCORED = {"smoke": 2_000, "quick": 30_000}  # tokens of the test split that the table reads
 RETRAINED = {"smoke": 1, "quick": 25}  # steps after pruning
 LEFT_OUT = 0.5  # share of weights, and of neurons, that is pruned
 

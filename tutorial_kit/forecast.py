@@ -5,11 +5,13 @@ Three sources, each better than the one before it:
 1. a reference time, measured once and kept in ``benchmarks/results/<family>.json``;
 2. a calibration of about 50 ms, which says how much slower or faster this machine is;
 3. earlier runs on this machine: of the same demo if there are any, else of the other demos, which
-   tell how far the calibration is off (several cores, a GPU, a busy machine).
+   tell how far the calibration is off (several cores, a GPU).
 
-The calibration is one large integer power: it runs in C inside the interpreter, so it depends on
-the processor and hardly on the Python version (3.10 to 3.13 agree within 3 %). Standard library
-only.
+What other programs hold at the moment is seen in the kernel's counters: with one core busy a demo
+takes about twice as long, because each thread waits for the one that has to share its core.
+
+The calibration is one large integer power, computed in C: it depends on the processor and hardly
+on the Python version (3.10 to 3.13 agree within 3 %). Standard library only.
 """
 
 from __future__ import annotations
@@ -29,6 +31,8 @@ from tutorial_kit.files import atomic_write
 REFERENCE_CALIBRATION = 0.0078  # seconds `calibrate` takes where the reference times were measured
 FALLBACK_SECONDS = {"smoke": 5.0}  # by preset, for a family without a reference time
 DEFAULT_FALLBACK = 60.0  # what DESIGN asks of a demo: about a minute
+BY_THE_CLOCK = ("bert",)  # demos that train for a fixed time, however fast the machine is
+SLOWDOWN = 0.7  # how much longer a demo takes while other programs hold a core, at least
 REMEMBERED_RUNS = 5  # per demo; older ones say less about the machine as it is now
 
 
@@ -60,6 +64,28 @@ def calibrate(rounds: int = 6) -> float:
     return min(seconds)
 
 
+def busy_cores(seconds: float = 0.05, counters: Path = Path("/proc/stat")) -> float:
+    """Measures how many cores other programs hold; 0.0 where the kernel does not tell.
+
+    Args:
+        seconds: how long to look, without doing anything.
+        counters: the kernel's file; its first line says how long all cores worked, and rested.
+    """
+
+    def read() -> list[int]:
+        first, *_ = counters.read_text(encoding="ascii").splitlines()
+        return [int(word) for word in first.split()[1:]]
+
+    try:
+        before = read()
+        time.sleep(seconds)
+        passed = [after - earlier for earlier, after in zip(before, read(), strict=True)]
+        total, rested = sum(passed[:8]), passed[3] + passed[4]  # idle, and waiting for a disk
+    except (OSError, ValueError, IndexError):  # no such file, or another system's
+        return 0.0
+    return _cores() * (1 - rested / total) if total > 0 else 0.0
+
+
 class Forecaster:
     """Predicts durations from a memory file; a missing or damaged file counts as empty."""
 
@@ -68,6 +94,7 @@ class Forecaster:
         memory: Path | None,
         results: Path,
         measure: Callable[[], float] = calibrate,
+        load: Callable[[], float] = busy_cores,
     ) -> None:
         """Reads what is remembered; measures nothing yet.
 
@@ -75,27 +102,33 @@ class Forecaster:
             memory: the JSON file with this machine's calibration and runs; None keeps nothing.
             results: the folder with ``<family>.json`` reference times.
             measure: returns the calibration in seconds; called once, when a forecast needs it.
+            load: returns how many cores other programs hold; called by the first forecast.
         """
-        self.memory, self.results, self.measure = memory, results, measure
+        self.memory, self.results, self.measure, self.load = memory, results, measure, load
+        self._held: float | None = None  # cores that other programs hold
         self.machine = _machine_key()
         self.records = _read_json(memory) if memory else {}
 
     def forecast(self, family: str, preset: str = "quick") -> Forecast:
         """Predicts how long ``family``'s demo takes with ``preset``."""
         runs = self._runs().get(f"{family}/{preset}", [])
+        slowdown = self._slowdown(family)
         if runs:
-            return Forecast(_median([run["seconds"] for run in runs]), "earlier runs")
+            seconds = slowdown * _median([run["seconds"] for run in runs])
+            return Forecast(seconds, "earlier runs")
         expected, measured = self._expected(family, preset)
-        return Forecast(expected * self._correction(), "calibration" if measured else "guess")
+        seconds = slowdown * expected * (1 if family in BY_THE_CLOCK else self._correction())
+        return Forecast(seconds, "calibration" if measured else "guess")
 
     def remember(self, family: str, preset: str, seconds: float) -> None:
         """Keeps the duration of a finished run for the next forecasts.
 
-        A cache folder that cannot be written is no reason to fail: the forecast learns nothing.
+        If the cache folder cannot be written, nothing is learned.
         """
         expected, measured = self._expected(family, preset)
+        seconds /= self._slowdown(family)  # as it would have been without other programs
         run = {"seconds": max(0.01, round(seconds, 2))}
-        if measured:  # a guess says nothing about the calibration
+        if measured and family not in BY_THE_CLOCK:  # others say nothing about the calibration
             run["ratio"] = round(seconds / expected, 4)
         runs, key = self._runs(), f"{family}/{preset}"
         runs[key] = [*runs.get(key, []), run][-REMEMBERED_RUNS:]
@@ -112,7 +145,7 @@ class Forecaster:
         there: Any = machine.get("calibration_seconds") if isinstance(machine, dict) else None
         factor = self._calibration() / (there if _is_duration(there) else REFERENCE_CALIBRATION)
         if _is_duration(entry.get("value")):
-            return float(entry["value"]) * factor, True
+            return float(entry["value"]) * (1 if family in BY_THE_CLOCK else factor), True
         return FALLBACK_SECONDS.get(preset, DEFAULT_FALLBACK) * factor, False
 
     def _calibration(self) -> float:
@@ -124,13 +157,22 @@ class Forecaster:
         return float(record["calibration_seconds"])
 
     def _correction(self) -> float:
-        """Returns the typical ratio of real to calibrated time over all remembered runs."""
+        """Returns the typical ratio of real to calibrated time over all remembered runs.
+
+        The calibration itself counts as one more run: a single demo may not be typical.
+        """
         ratios = [
             _median(known)
             for runs in self._runs().values()
             if (known := [run["ratio"] for run in runs if _is_duration(run.get("ratio"))])
         ]
-        return _median(ratios) if ratios else 1.0
+        return _median([1.0, *ratios])
+
+    def _slowdown(self, family: str) -> float:
+        """Returns by how much other programs stretch a demo, judged once: our own come later."""
+        if self._held is None:
+            self._held = self.load()
+        return 1.0 if family in BY_THE_CLOCK else 1 + SLOWDOWN * min(1.0, self._held)
 
     def _machine_record(self) -> dict[str, Any]:
         machines = self.records.setdefault("machines", {})
@@ -178,9 +220,15 @@ def spoken(seconds: float) -> str:
 
 def _machine_key() -> str:
     """Names this machine without telling who it belongs to: homes may be shared by several."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    identity = f"{platform.node()} {platform.machine()} {cores}"
+    identity = f"{platform.node()} {platform.machine()} {_cores()}"
     return hashlib.sha256(identity.encode("utf-8", "replace")).hexdigest()[:12]
+
+
+def _cores() -> int:
+    """Returns how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _median(values: list[float]) -> float:
