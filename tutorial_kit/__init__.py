@@ -9,7 +9,8 @@ from pathlib import Path
 
 # How often a thread of torch (GNU OpenMP) looks for its next piece of work before it goes to sleep.
 # Its own choice is some hundred thousand times: while another program holds a core, the threads of
-# a small model then wait for each other most of the time. Read when torch is loaded.
+# a small model then wait for each other most of the time. The price is a few percent on an idle
+# machine. Read when torch is loaded.
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 PROJECT_ROOT = Path(__file__).resolve().parents[1]
