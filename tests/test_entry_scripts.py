@@ -163,6 +163,25 @@ def test_a_script_replaces_the_first_place_python_looks_in(script):
     assert PRELUDE.search(source).start() < first_own.start()
 
 
+@pytest.mark.parametrize("script", [one for one in LESSONS if one.split("/")[0] in FAMILIES])
+def test_how_threads_wait_is_set_before_torch_is_loaded(script):
+    source = (PROJECT_ROOT / script).read_text(encoding="utf-8")
+    first_import = re.search(r"^(?:import|from) (?!__future__)", source, re.M)
+    assert "\n    import tutorial_kit  #" in source[: first_import.start()]
+
+
+@pytest.mark.parametrize("own", [None, "77"])
+def test_how_threads_wait_is_the_users_choice(own):
+    changes = {} if own is None else {"GOMP_SPINCOUNT": own}
+    kept = {key: value for key, value in os.environ.items() if key != "GOMP_SPINCOUNT"}
+    call = "import os, tutorial_kit; print(os.environ['GOMP_SPINCOUNT'])"
+    command = [sys.executable, "-c", call]
+    done = subprocess.run(
+        command, cwd=PROJECT_ROOT, env={**kept, **changes}, capture_output=True, text=True
+    )
+    assert done.stdout.strip() == (own or "1000")
+
+
 @pytest.mark.parametrize("script", [script for script in SCRIPTS if "quick_start" in script])
 @pytest.mark.parametrize("flags", [[], ["-P"]], ids=["", "-P"])
 def test_a_foreign_package_of_the_same_name_does_not_win(

@@ -7,12 +7,11 @@ import sys
 
 import pytest
 
-from tutorial_kit import PROJECT_ROOT, forecast
+from tutorial_kit import PROJECT_ROOT, forecast, processor
 from tutorial_kit.forecast import (
     REFERENCE_CALIBRATION,
     SLOWDOWN,
     Forecaster,
-    busy_cores,
     calibrate,
     spoken,
 )
@@ -121,13 +120,13 @@ def test_the_kernels_counters_tell_what_others_hold(tmp_path, monkeypatch):
     def later(_):  # of 100 ticks 50 were idle and 10 waited for a disk
         counters.write_text("cpu  130 0 60 850 60 0 0 0 0 0\ncpu0 1 2\n")
 
-    monkeypatch.setattr(forecast.time, "sleep", later)
-    monkeypatch.setattr(forecast, "_cores", lambda: 4)
-    assert busy_cores(0.05, counters) == pytest.approx(4 * 0.4)
-    assert busy_cores(0.05, counters) == 0.0  # no tick has passed
-    assert busy_cores(0.05, tmp_path / "nothing") == 0.0
+    monkeypatch.setattr(processor.time, "sleep", later)
+    monkeypatch.setattr(processor, "core_count", lambda: 4)
+    assert processor.busy_cores(0.05, counters) == pytest.approx(4 * 0.4)
+    assert processor.busy_cores(0.05, counters) == 0.0  # no tick has passed
+    assert processor.busy_cores(0.05, tmp_path / "nothing") == 0.0
     counters.write_text("")
-    assert busy_cores(0.05, counters) == 0.0
+    assert processor.busy_cores(0.05, counters) == 0.0
 
 
 def test_presets_are_kept_apart(tmp_path, results):

@@ -16,7 +16,6 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import json
-import os
 import platform
 import re
 import subprocess
@@ -29,6 +28,7 @@ from typing import NamedTuple
 
 from tutorial_kit import PROJECT_ROOT
 from tutorial_kit.docstring_sources import ModuleText, SourceFile, find_source_files, read_modules
+from tutorial_kit.processor import core_count
 
 LIBRARIES = {
     "python": "",
@@ -47,6 +47,7 @@ SHARED_WORDS = 13
 
 # Of 400 tried, the salt that gives every library nearly 5 % of validation and of test text.
 _SPLIT_SALT = "corpus-365"
+_MOST_PROCESSES = 8
 _CHUNK_FILES = 150  # about a second's work: even shares, and few starts of interpreters
 _WORKER = (
     "import sys; sys.path.insert(0, sys.argv[1]); import tutorial_kit.docstring_sources as worker;"
@@ -141,19 +142,12 @@ def build_documents(
         files += find_source_files(library.name, package, library.folder)
     texts: dict[tuple[str, str], list[str]] = {}
     chunks = [files[k : k + _CHUNK_FILES] for k in range(0, len(files), _CHUNK_FILES)]
-    for modules in _read_chunks(chunks, processes or _cores()):
+    for modules in _read_chunks(chunks, processes or min(_MOST_PROCESSES, core_count())):
         for text in modules:
             texts.setdefault((text.library, text.module), []).extend(text.paragraphs)
         on_progress(len(chunks))
     documents = [Document(*key, split_of(key[1]), tuple(texts[key])) for key in texts]
     return _without_leaks(_without_copies(documents))
-
-
-def _cores() -> int:
-    """Returns the number of cores this process may use, at most eight."""
-    if hasattr(os, "sched_getaffinity"):
-        return min(8, len(os.sched_getaffinity(0)))
-    return min(8, os.cpu_count() or 1)
 
 
 def _read_chunks(chunks: list[list[SourceFile]], processes: int) -> Iterator[list[ModuleText]]:

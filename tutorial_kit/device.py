@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from tutorial_kit.processor import core_count
+
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
@@ -134,9 +136,7 @@ def describe_machine() -> dict[str, Any]:
     """Returns what a measured number depends on: processor, cores, threads, versions."""
     machine: dict[str, Any] = {
         "cpu": _cpu_name(),
-        "cores": len(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else os.cpu_count(),
+        "cores": core_count(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "python": platform.python_version(),

@@ -20,6 +20,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from tutorial_kit.processor import core_count
+
 OK, WARN, FAIL = "ok", "warn", "fail"
 OLDEST_PYTHON = (3, 10)
 INSTALL = "pip install -r requirements.txt"
@@ -135,8 +137,7 @@ def check_processor() -> Iterator[Finding]:
 
 def usable_cores() -> float:
     """Returns the cores this process may use: its affinity, and a container's share."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    cores = float(len(affinity(0)) if affinity else os.cpu_count() or 1)
+    cores = float(core_count())
     with suppress(OSError, ValueError):  # cgroup version 2: "200000 100000" is two cores
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
         cores = min(cores, int(quota) / int(period))

@@ -7,8 +7,8 @@ Three sources, each better than the one before it:
 3. earlier runs on this machine: of the same demo if there are any, else of the other demos, which
    tell how far the calibration is off (several cores, a GPU).
 
-What other programs hold at the moment is seen in the kernel's counters: with one core busy a demo
-takes about twice as long, because each thread waits for the one that has to share its core.
+What other programs hold at the start is seen in the kernel's counters: with one core busy most
+demos take about twice as long, because each thread waits for the one that has to share its core.
 
 The calibration is one large integer power, computed in C: it depends on the processor and hardly
 on the Python version (3.10 to 3.13 agree within 3 %). Standard library only.
@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
 import time
 from collections.abc import Callable
@@ -27,12 +26,13 @@ from pathlib import Path
 from typing import Any
 
 from tutorial_kit.files import atomic_write
+from tutorial_kit.processor import busy_cores, core_count
 
 REFERENCE_CALIBRATION = 0.0078  # seconds `calibrate` takes where the reference times were measured
 FALLBACK_SECONDS = {"smoke": 5.0}  # by preset, for a family without a reference time
 DEFAULT_FALLBACK = 60.0  # what DESIGN asks of a demo: about a minute
 BY_THE_CLOCK = ("bert",)  # demos that train for a fixed time, however fast the machine is
-SLOWDOWN = 0.7  # how much longer a demo takes while other programs hold a core, at least
+SLOWDOWN = 0.7  # how much longer a demo takes while others hold a core: most 1, cbow's 0.3
 REMEMBERED_RUNS = 5  # per demo; older ones say less about the machine as it is now
 
 
@@ -62,28 +62,6 @@ def calibrate(rounds: int = 6) -> float:
         seconds.append(time.perf_counter() - start)
     assert inverse * 3 % modulus == 1
     return min(seconds)
-
-
-def busy_cores(seconds: float = 0.05, counters: Path = Path("/proc/stat")) -> float:
-    """Measures how many cores other programs hold; 0.0 where the kernel does not tell.
-
-    Args:
-        seconds: how long to look, without doing anything.
-        counters: the kernel's file; its first line says how long all cores worked, and rested.
-    """
-
-    def read() -> list[int]:
-        first, *_ = counters.read_text(encoding="ascii").splitlines()
-        return [int(word) for word in first.split()[1:]]
-
-    try:
-        before = read()
-        time.sleep(seconds)
-        passed = [after - earlier for earlier, after in zip(before, read(), strict=True)]
-        total, rested = sum(passed[:8]), passed[3] + passed[4]  # idle, and waiting for a disk
-    except (OSError, ValueError, IndexError):  # no such file, or another system's
-        return 0.0
-    return _cores() * (1 - rested / total) if total > 0 else 0.0
 
 
 class Forecaster:
@@ -220,15 +198,8 @@ def spoken(seconds: float) -> str:
 
 def _machine_key() -> str:
     """Names this machine without telling who it belongs to: homes may be shared by several."""
-    identity = f"{platform.node()} {platform.machine()} {_cores()}"
+    identity = f"{platform.node()} {platform.machine()} {core_count()}"
     return hashlib.sha256(identity.encode("utf-8", "replace")).hexdigest()[:12]
-
-
-def _cores() -> int:
-    """Returns how many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _median(values: list[float]) -> float:
