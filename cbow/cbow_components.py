@@ -106,6 +106,7 @@ def negative_sampling_gradients(
     negatives: float,
     shared_by: int,
     scale: float = 1.0,
+    pace: Tensor | None = None,
 ) -> NegativeGradients:
     """Returns the gradients of negative sampling, by hand.
 
@@ -119,6 +120,9 @@ def negative_sampling_gradients(
         negatives: K.
         shared_by: G.
         scale: what all gradients are multiplied by; -rate makes the steps of a training of them.
+        pace: (n + groups Q, 1) what the gradient of each target and then of each word of noise is
+            multiplied by. With it they are written over ``target`` and ``noise``: that memory is in
+            the cache.
     """
     scores = torch.linalg.vecdot(hidden, target)[:, None]  # (n, 1)
     miss = scores.sigmoid_().sub_(1).mul_(scale)  # e of the targets
@@ -126,10 +130,14 @@ def negative_sampling_gradients(
     scores = torch.bmm(grouped, noise.transpose(1, 2))  # (groups, G, Q)
     false_alarm = scores.sigmoid_().mul_(scale * negatives / noise.shape[1])  # e of the noise
     d_hidden = torch.bmm(false_alarm, noise).view(-1, hidden.shape[1])[: len(hidden)]
+    d_hidden.addcmul_(miss, target)
+    if pace is not None:
+        miss.mul_(pace[: len(target)])
+        false_alarm.mul_(pace[len(target) :].view(len(noise), 1, -1))
     return NegativeGradients(
-        d_hidden.addcmul_(miss, target),
-        miss * hidden,
-        torch.bmm(false_alarm.transpose(1, 2), grouped),
+        d_hidden,
+        torch.mul(miss, hidden, out=None if pace is None else target),
+        torch.bmm(false_alarm.transpose(1, 2), grouped, out=None if pace is None else noise),
     )
 
 

@@ -56,17 +56,18 @@ class TrainConfig:
     sample: float = 1e-3  # share of the text above which a word is thinned out; 0 means none is
     negatives: int = 5  # words of noise against each target, K
     noise_power: float = 0.75  # noise is drawn in proportion to count^noise_power
-    shared_by: int = 32  # consecutive targets with the same noise; 1: each target has its own
+    shared_by: int = 64  # consecutive targets with the same noise; 1: each target has its own
     shared_draws: int = 32  # words of noise that they share, Q, together weighing as much as K
+    shuffle: bool = True  # sentences come in a random order, among some hundred thousand words
     words_per_step: int = 4096  # targets whose updates are added up before they are made
     summed_updates: int = 16  # of one row in a step; of more, so many times their mean counts, B
-    lanes: int = 2  # places in the text that a step takes equal parts from, a thread for each
+    lanes: int = 2  # places in the text that a step takes equal parts from, a process for each
     epochs: int = 5  # times that the text is read
     lr: float = 0.075  # learning rate at the start; it falls linearly with the words read
     floor: float = 1e-4  # learning rate at the end, as a share of the start
     evals_per_epoch: int = 2  # evaluations on the held-out words, each with a checkpoint
     seed: int = 0  # initial vectors, subsampling, windows, noise
-    threads: int = 0  # CPU threads, at most one for each lane; 0 leaves torch's own choice
+    threads: int = 0  # cores, at most one for each lane; 0 leaves torch's own choice
 
     def __post_init__(self) -> None:
         """Checks what the loop assumes."""

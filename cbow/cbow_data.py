@@ -27,7 +27,13 @@ from cbow import vocabulary as vocabulary_module
 from cbow.corpus import Corpus, read_corpus, write_corpus
 from cbow.text_sources import SPLITS, TextSource, open_source
 from cbow.vocabulary import SENTENCE_ENDS, Vocabulary, split_pieces, tokenize
-from cbow.windows import context_windows, draw_sentences, epoch_stretches, window_extents
+from cbow.windows import (
+    context_windows,
+    drop_frequent,
+    epoch_stretches,
+    shuffle_sentences,
+    window_extents,
+)
 from tutorial_kit.console import one_line, progress
 from tutorial_kit.datasets import cache_folder
 from tutorial_kit.files import atomic_write, folder_lock
@@ -37,9 +43,10 @@ __all__ = [
     "Corpus",
     "Vocabulary",
     "context_windows",
-    "draw_sentences",
+    "drop_frequent",
     "epoch_stretches",
     "load_corpus",
+    "shuffle_sentences",
     "tokenize",
     "window_extents",
 ]

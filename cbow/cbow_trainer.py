@@ -18,6 +18,7 @@ if __name__ == "__main__" and __spec__ is None:  # started as a file: import fro
 import math
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,9 +29,9 @@ from torch import Tensor
 from cbow.cbow_config import TrainConfig, build_parser, config_from_argv
 from cbow.cbow_data import CBOWData, Vocabulary, load_corpus
 from cbow.embeddings import Embeddings
-from cbow.fast_steps import FastRounds
+from cbow.fast_rounds import FastRounds
 from cbow.held_out import LossMeter
-from cbow.readable_steps import readable_round
+from cbow.readable_steps import ReadableRounds
 from cbow.train_state import TrainState
 from cbow.vector_files import save_vectors
 from tutorial_kit.compute import prepare_device
@@ -92,21 +93,15 @@ def train(
     last = folder / "checkpoints" / "last.pt"
     if resume:
         state.restore(last)
-    size = config.words_per_step // config.lanes
-    rounds = FastRounds(state.model, config.lanes, size, threads) if fast else None
+    rounds = FastRounds(state, threads) if fast else ReadableRounds(state)
     reporter = _Reporter(state, folder, resume)
     if not state.rounds:
         reporter.evaluate()  # before the first step: every score is 0
 
-    with InterruptGuard() as guard:
+    with InterruptGuard() as guard, closing(rounds):
         while not state.is_finished:
             started = time.perf_counter()
-            if rounds is not None:
-                steps, targets = rounds.run(state.draw, state.rate)
-            else:
-                steps, targets = readable_round(
-                    state.model, state.draw, state.rate, config.lanes, size
-                )
+            steps, targets = rounds.run()
             state.end_round(steps, targets)
             state.seconds += time.perf_counter() - started
             check_vectors(state, last)

@@ -108,10 +108,25 @@ EXPERIMENTS = {
         "Shared negatives or separate ones?",
         {
             "separate": _vary(shared_by=1),
-            "groups of 8": _vary(shared_by=8, shared_draws=8),
-            "groups of 32": _vary(shared_by=32, shared_draws=32),
-            "groups of 128": _vary(shared_by=128, shared_draws=128),
+            "8 share 8": _vary(shared_by=8, shared_draws=8),
+            "32 share 32": _vary(shared_by=32),
+            "64 share 32": _vary(),
+            "64 share 16": _vary(shared_draws=16),
+            "256 share 32": _vary(shared_by=256),
         },
+        "cost",
+    ),
+    "order": Experiment(
+        "In which order do sentences come?",
+        {
+            "shuffled": _vary(),
+            "as in the text": _vary(shuffle=False),
+            "the same, steps of 1,024": _vary(shuffle=False, words_per_step=1024),
+        },
+    ),
+    "step": Experiment(
+        "How large a step?",
+        {f"{size:,} words": _vary(words_per_step=size) for size in (1024, 2048, 4096, 8192)},
         "cost",
     ),
     "models": Experiment(

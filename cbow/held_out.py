@@ -37,7 +37,7 @@ class LossMeter:
         """
         self.is_held_out = bool(np.any(np.diff(data.validation.starts) > 1))
         held_out = data.validation if self.is_held_out else data.train
-        fixed = replace(config, seed=0, shared_by=1, lanes=1)
+        fixed = replace(config, seed=0, shared_by=1, lanes=1, shuffle=False)
         self._train, self._held_out = (
             [b.to(device) for b in first_words(corpus, fixed).parts(_BATCH)]
             for corpus in (data.train, held_out)

@@ -6,12 +6,13 @@ from zero. That is why it is slow, and why ``fast_steps`` exists, which does the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 
 from cbow.cbow_model import CBOW
 from cbow.step_data import Batch
+from cbow.train_state import TrainState
 
 
 def readable_step(model: CBOW, batches: Sequence[Batch], rate: float) -> float:
@@ -38,29 +39,29 @@ def readable_step(model: CBOW, batches: Sequence[Batch], rate: float) -> float:
     return losses.mean().item()
 
 
-def readable_round(
-    model: CBOW,
-    draw: Callable[[int], Batch | None],
-    rate: Callable[[float], float],
-    lanes: int,
-    size: int,
-) -> tuple[int, int]:
-    """Trains on one stretch for each lane; what ``FastRounds.run`` does, for every objective.
+class ReadableRounds:
+    """Trains on one stretch for each lane at a time: ``FastRounds``, for every objective."""
 
-    Args:
-        model: its two matrices are changed.
-        draw: lane -> its stretch, or None.
-        rate: share of the round that is done, 0 to 1 -> learning rate.
-        lanes: parts of a step.
-        size: targets of a part.
+    def __init__(self, state: TrainState) -> None:
+        """Keeps the run; its matrices are changed."""
+        self.state = state
 
-    Returns:
-        Steps made, and targets seen.
-    """
-    stretches = [stretch for lane in range(lanes) if (stretch := draw(lane)) is not None]
-    steps = -(-max(map(len, stretches)) // size)
-    for step in range(steps):
-        begin = step * size
-        parts = [stretch.part(begin, size) for stretch in stretches if begin < len(stretch)]
-        readable_step(model, [part.to(model.input.device) for part in parts], rate(step / steps))
-    return steps, sum(map(len, stretches))
+    def run(self) -> tuple[int, int]:
+        """Trains on the coming round.
+
+        Returns:
+            Steps made, and targets seen.
+        """
+        state, config = self.state, self.state.config
+        device, size = state.model.input.device, config.words_per_step // config.lanes
+        stretches = [drawn for lane in range(config.lanes) if (drawn := state.draw(lane))]
+        steps = -(-max(map(len, stretches)) // size)
+        for step in range(steps):
+            begin = step * size
+            parts = [part.part(begin, size) for part in stretches if begin < len(part)]
+            rate = state.rate(step / steps)
+            readable_step(state.model, [part.to(device) for part in parts], rate)
+        return steps, sum(map(len, stretches))
+
+    def close(self) -> None:
+        """Does nothing: there are no other processes."""

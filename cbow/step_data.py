@@ -1,9 +1,10 @@
 """What one step of the training sees: targets, the text around them, the noise drawn for them.
 
-A **stretch** is some ten thousand words of the text after all chance has been drawn for it; steps
-take **batches** of consecutive targets from it. Both ways to train read the same batches, which is
-why they can be compared number by number. What is drawn depends on the seed, the epoch and the
-stretch alone: a resumed run draws it again instead of remembering generators.
+A **stretch** is some hundred thousand words of the text after all chance has been drawn for it, the
+order of its sentences included; steps take **batches** of consecutive targets from it. Both ways to
+train read the same batches, which is why they can be compared number by number. What is drawn
+depends on the seed, the epoch and the stretch alone: a resumed run draws it again instead of
+remembering generators.
 
 Skip-gram is the same with windows that have been taken apart: every pair of a target and one of its
 context words is an example whose context is one word long. word2vec.c has it this way around too;
@@ -20,9 +21,15 @@ import torch
 from torch import Tensor
 
 from cbow.cbow_config import TrainConfig
-from cbow.cbow_data import Corpus, draw_sentences, epoch_stretches, window_extents
+from cbow.cbow_data import (
+    Corpus,
+    drop_frequent,
+    epoch_stretches,
+    shuffle_sentences,
+    window_extents,
+)
 
-WORDS_PER_STRETCH = 50_000  # at most about so many; what is drawn for them takes some megabytes
+WORDS_PER_STRETCH = 200_000  # at most about so many, shuffled together; they take some megabytes
 
 
 class NoiseSampler:
@@ -162,7 +169,10 @@ class StretchDrawer:
         """
         c = self.config
         generator = np.random.default_rng([c.seed, epoch, number])
-        tokens, starts = draw_sentences(self.corpus, self.keep, generator, self.slices[number])
+        tokens, starts = self.corpus.stretch(self.slices[number])
+        if c.shuffle:
+            tokens, starts = shuffle_sentences(tokens, starts, generator)
+        tokens, starts = drop_frequent(tokens, starts, self.keep, generator)
         left, right, _ = window_extents(starts, c.window, generator)  # (N,) each
         shape, shapes = left * (c.window + 1) + right, self.shapes  # (N,), a row for each pair
         text = np.pad(tokens.astype(np.int64), c.window)  # (N + 2W,)

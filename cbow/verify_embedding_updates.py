@@ -17,6 +17,7 @@ if __name__ == "__main__" and __spec__ is None:  # started as a file: import fro
 import argparse
 import math
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
@@ -34,16 +35,17 @@ from cbow.cbow_components import (
 )
 from cbow.cbow_config import TrainConfig
 from cbow.cbow_model import CBOW
+from cbow.fast_rounds import FastRounds
 from cbow.fast_steps import (
-    FastRounds,
     RowGradients,
     change_input,
     change_output,
+    context_weights,
     row_gradients,
     step_weights,
 )
 from cbow.huffman import huffman_paths
-from cbow.readable_steps import readable_round, readable_step
+from cbow.readable_steps import ReadableRounds, readable_step
 from cbow.step_data import Batch, StretchDrawer
 from cbow.toy_text import SMALL, designs, toy_batch, toy_corpus, toy_data, toy_model
 from cbow.train_state import TrainState
@@ -74,7 +76,7 @@ ORIGINS = {
     "hidden": Origin(combine_context, "1"),
     "losses": Origin(negative_sampling_losses, "4"),
     "d_hidden": Origin(negative_sampling_gradients, "3", "d_hidden.addcmul_("),
-    "d_target": Origin(negative_sampling_gradients, "3", "miss * hidden"),
+    "d_target": Origin(negative_sampling_gradients, "3", "torch.mul(miss, hidden"),
     "d_noise": Origin(negative_sampling_gradients, "3", "torch.bmm(false_alarm.transpose"),
     "d_input": Origin(row_gradients, "11", "d_rows = "),
 }
@@ -192,11 +194,8 @@ def train_both(config: TrainConfig, threads: int) -> tuple[list[Tensor], list[Te
     found = []
     for fast in (True, False):
         state = TrainState(config, toy_data(), torch.device("cpu"))
-        size = config.words_per_step // config.lanes
-        if fast:
-            FastRounds(state.model, config.lanes, size, threads).run(state.draw, state.rate)
-        else:
-            readable_round(state.model, state.draw, state.rate, config.lanes, size)
+        with closing(FastRounds(state, threads) if fast else ReadableRounds(state)) as rounds:
+            rounds.run()
         found.append([matrix.detach() for matrix in state.model.parameters()])
     return found[0], found[1]
 
@@ -213,9 +212,9 @@ def check_learning() -> float:
             return state.model(held_out)[held_out.has_context].mean().item()
 
     before = loss()
-    rounds = FastRounds(state.model, config.lanes, config.words_per_step // config.lanes, 1)
+    rounds = FastRounds(state, 1)
     while not state.is_finished:
-        state.end_round(*rounds.run(state.draw, state.rate))
+        state.end_round(*rounds.run())
     return max(0.0, 0.2 - (before - loss()))
 
 
@@ -240,7 +239,8 @@ def fast_step(model: CBOW, batch: Batch, rate: float) -> None:
 
 def gradients_of(model: CBOW, batch: Batch, scale: float = 1.0) -> RowGradients:
     """Returns the gradient of one batch without autograd."""
-    (weights,) = step_weights(batch, len(batch), model.config)
+    tables = context_weights(batch.shapes, model.config)
+    weights = step_weights(batch, tables, model.input_pace)
     return row_gradients(model, batch, weights, scale)
 
 

@@ -36,32 +36,49 @@ def epoch_stretches(corpus: Corpus, words_per_stretch: int) -> Iterator[slice]:
         yield slice(begin, end)
 
 
-def draw_sentences(
-    corpus: Corpus,
-    keep: np.ndarray,
-    generator: np.random.Generator,
-    sentences: slice = slice(None),
+def shuffle_sentences(
+    tokens: np.ndarray, starts: np.ndarray, generator: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Reads a stretch and drops occurrences of frequent words by chance (Mikolov 2013b, sec. 2.3).
+    """Puts sentences in a random order; their words stay in theirs.
+
+    Neighboring sentences tell of one thing. Updates that are added up in one step, all computed
+    from where the vectors stood before, should not all be about the same few words.
+
+    Args:
+        tokens: (N,) words.
+        starts: (S + 1,), where each sentence begins, and N.
+        generator: draws the order.
+
+    Returns:
+        The same for the new order.
+    """
+    order = generator.permutation(len(starts) - 1)
+    lengths = np.diff(starts)[order]
+    shuffled = np.concatenate([[0], np.cumsum(lengths)])  # (S + 1,)
+    from_place = np.repeat(starts[:-1][order] - shuffled[:-1], lengths) + np.arange(len(tokens))
+    return tokens[from_place], shuffled
+
+
+def drop_frequent(
+    tokens: np.ndarray, starts: np.ndarray, keep: np.ndarray, generator: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Drops occurrences of frequent words by chance (Mikolov et al. 2013b, section 2.3).
 
     Words are dropped before windows are drawn, so a window reaches further than it does in print.
 
     Args:
-        corpus: the text.
+        tokens: (N,) words.
+        starts: (S + 1,), where each sentence begins, and N.
         keep: (V,), `Vocabulary.keep_probability`.
-        generator: one number is drawn for every word of the stretch, unless all are kept.
-        sentences: a slice of `epoch_stretches`; all sentences by default.
+        generator: one number is drawn for every word, unless all are kept.
 
     Returns:
-        tokens: (N,) int32, the words that are left.
-        starts: (S + 1,) int64, where each sentence begins, and N; sentences can be empty now.
+        The words that are left and where the sentences begin now; some can be empty.
     """
-    tokens, starts = corpus.stretch(sentences)
     if np.min(keep) >= 1:
         return tokens, starts
-    kept = generator.random(len(tokens)) < keep[tokens]  # (N before,)
-    before = np.concatenate([[0], np.cumsum(kept)])  # kept words before each position
-    return tokens[kept], before[starts]
+    kept = np.flatnonzero(generator.random(len(tokens)) < keep[tokens])  # their places
+    return tokens[kept], np.searchsorted(kept, starts)
 
 
 def window_extents(

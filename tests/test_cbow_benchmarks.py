@@ -22,7 +22,7 @@ from benchmarks.cbow_peers import (
 )
 from benchmarks.cbow_training import Plan
 from cbow.cbow_config import PRESETS, TrainConfig
-from cbow.cbow_data import CBOWData, draw_sentences, load_corpus
+from cbow.cbow_data import CBOWData, drop_frequent, load_corpus
 from cbow.word_tests import Pair, Section, WordTests
 from tutorial_kit.results import Result
 
@@ -89,7 +89,7 @@ def test_gensim_learns_what_the_settings_say(data: CBOWData) -> None:
 def test_the_share_that_is_kept_is_what_drawing_keeps(data: CBOWData) -> None:
     corpus = load_corpus("documentation-small", 5).train
     keep = corpus.vocabulary.keep_probability(1e-3)
-    tokens, _ = draw_sentences(corpus, keep, np.random.default_rng(0))
+    tokens, _ = drop_frequent(*corpus.stretch(), keep, np.random.default_rng(0))
     kept = share_kept(corpus, 1e-3)
     n = len(corpus.tokens)
     assert len(tokens) / n == pytest.approx(kept, abs=4 * (kept * (1 - kept) / n) ** 0.5)

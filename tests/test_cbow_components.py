@@ -248,7 +248,7 @@ def test_logsigmoid_does_not_overflow() -> None:
 def test_a_frequent_word_moves_by_the_mean_of_its_updates() -> None:
     """Three words with shares of 1/6, 1/2 and 1/3: subsampling thins out the first."""
     shares = kept_shares(np.array([50, 30, 20]), np.array([0.2, 1.0, 1.0]))
-    config = TrainConfig(words_per_step=192, summed_updates=96, window=2, negatives=3)
+    config = TrainConfig(words_per_step=192, shared_by=32, summed_updates=96, window=2, negatives=3)
     paces = input_paces(shares, config)  # 96, 288 and 192 updates: each occurrence brings W + 1
     assert paces.flatten().tolist() == pytest.approx([1.0, 1 / 3, 1 / 2])
     exact = override(config, {"gradient": "exact", "summed_updates": 48})  # 32, 96, 64: one each
@@ -260,6 +260,6 @@ def test_a_frequent_word_moves_by_the_mean_of_its_updates() -> None:
 
 def test_a_node_is_met_by_all_words_below_it() -> None:
     counts = np.array([5, 2, 1])
-    config = TrainConfig(words_per_step=64, summed_updates=4)
+    config = TrainConfig(words_per_step=64, shared_by=32, summed_updates=4)
     paces = node_paces(kept_shares(counts, np.ones(3)), config, huffman_paths(counts.tolist()))
     assert sorted(paces.flatten().tolist()) == pytest.approx([4 / 64, 4 / 24])  # the root: all

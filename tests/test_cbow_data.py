@@ -17,9 +17,10 @@ from cbow.cbow_data import (
     Corpus,
     Vocabulary,
     context_windows,
-    draw_sentences,
+    drop_frequent,
     epoch_stretches,
     load_corpus,
+    shuffle_sentences,
     tokenize,
     window_extents,
 )
@@ -125,7 +126,7 @@ def test_subsampling_keeps_the_expected_share_within_four_sigma() -> None:
     sentences = [[f"w{k}" for k in rng.zipf(1.5, 50) % 100] for _ in range(2_000)]
     corpus = corpus_of(sentences)
     keep = corpus.vocabulary.keep_probability(1e-3)
-    tokens, starts = draw_sentences(corpus, keep, np.random.default_rng(2))
+    tokens, starts = drop_frequent(*corpus.stretch(), keep, np.random.default_rng(2))
     counts = corpus.vocabulary.counts
     sigma = np.sqrt(counts * keep * (1 - keep))
     left = np.bincount(tokens, minlength=len(counts))
@@ -136,7 +137,7 @@ def test_subsampling_keeps_the_expected_share_within_four_sigma() -> None:
 def test_subsampling_keeps_words_in_their_sentences() -> None:
     corpus = corpus_of([[f"s{s}w{w}" for w in range(1 + s % 7)] for s in range(50)])
     keep = np.full(len(corpus.vocabulary), 0.5)
-    tokens, starts = draw_sentences(corpus, keep, np.random.default_rng(0), slice(10, 40))
+    tokens, starts = drop_frequent(*corpus.stretch(slice(10, 40)), keep, np.random.default_rng(0))
     assert (np.diff(starts) == 0).any()  # some sentences lost all their words
     for number, (begin, end) in enumerate(zip(starts[:-1], starts[1:], strict=True), start=10):
         spelled = [corpus.vocabulary.words[token] for token in tokens[begin:end]]
@@ -221,7 +222,8 @@ def test_of_a_tiny_text_nothing_is_held_out(tmp_path: Path) -> None:
     data = load_corpus(write(tmp_path, "the cat sees the dog"), 1)
     assert list(data.train.sentences()) == [["the", "cat", "sees", "the", "dog"]]
     assert len(data.validation) == 0 and list(epoch_stretches(data.validation, 10)) == []
-    tokens, starts = draw_sentences(data.validation, np.full(4, 0.5), np.random.default_rng(0))
+    nothing, rng = data.validation.stretch(), np.random.default_rng(0)
+    tokens, starts = drop_frequent(*shuffle_sentences(*nothing, rng), np.full(4, 0.5), rng)
     assert len(context_windows(tokens, starts, 2, np.random.default_rng(0))[0]) == 0
 
 
@@ -359,12 +361,12 @@ MEASURE = """
 import sys
 import numpy as np
 from benchmarks.side_processes import peak_memory
-from cbow.cbow_data import context_windows, draw_sentences, epoch_stretches, load_corpus
+from cbow.cbow_data import context_windows, drop_frequent, epoch_stretches, load_corpus
 data = load_corpus(sys.argv[1], 5)
 rng = np.random.default_rng(0)
 keep = data.vocabulary.keep_probability(1e-3)
 for stretch in epoch_stretches(data.train, 1 << 18):
-    context_windows(*draw_sentences(data.train, keep, rng, stretch), 5, rng)
+    context_windows(*drop_frequent(*data.train.stretch(stretch), keep, rng), 5, rng)
 print(len(data.train.tokens), peak_memory() / 1e6)  # MB
 """
 

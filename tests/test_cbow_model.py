@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import math
+import os
+import signal
+from contextlib import closing
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from cbow.cbow_config import CBOWConfig
-from cbow.cbow_data import draw_sentences, window_extents
+from cbow import lane_processes
+from cbow.cbow_config import CBOWConfig, TrainConfig
+from cbow.cbow_data import drop_frequent, window_extents
 from cbow.cbow_model import CBOW
-from cbow.fast_steps import FastRounds, context_weights, seen_from_words, step_weights
+from cbow.fast_rounds import FastRounds
+from cbow.fast_steps import context_weights, seen_from_words
 from cbow.readable_steps import readable_step
 from cbow.step_data import Batch, StretchDrawer
-from cbow.toy_text import SMALL, designs, toy_batch, toy_corpus, toy_model
+from cbow.toy_text import SMALL, designs, toy_batch, toy_corpus, toy_data, toy_model
+from cbow.train_state import TrainState
 from cbow.verify_embedding_updates import fast_step, gradients_of
+from cbow.windows import shuffle_sentences
 from tutorial_kit.config import override
 
 
@@ -59,7 +66,9 @@ def test_examples_are_those_of_the_text() -> None:
     drawer = StretchDrawer(corpus, config)
     stretch = drawer.draw(0, 0)
     generator = np.random.default_rng([config.seed, 0, 0])
-    tokens, starts = draw_sentences(corpus, drawer.keep, generator, drawer.slices[0])
+    tokens, starts = corpus.stretch(drawer.slices[0])
+    tokens, starts = shuffle_sentences(tokens, starts, generator)
+    tokens, starts = drop_frequent(tokens, starts, drawer.keep, generator)
     left, right, _ = window_extents(starts, 3, generator)
     assert len(tokens) < drawer.words(0)
     batch = stretch.part(0, len(stretch))
@@ -131,8 +140,7 @@ def test_the_fast_gradient_is_autograds(config) -> None:
         rows = gradients_of(model, batch)
     dense = [torch.zeros_like(matrix) for matrix in (model.input, model.output)]
     dense[0].index_add_(0, rows.text, rows.d_input)
-    dense[1].index_add_(0, rows.targets, rows.d_target)
-    dense[1].index_add_(0, rows.noise, rows.d_noise)
+    dense[1].index_add_(0, rows.words, rows.d_output)
     for ours, matrix in zip(dense, (model.input, model.output), strict=True):
         torch.testing.assert_close(ours, matrix.grad, rtol=1e-5, atol=1e-5)
         assert ours.abs().max() > 0.01
@@ -161,44 +169,99 @@ def test_what_a_word_receives() -> None:
         assert torch.equal(found[0], there) and torch.equal(found[1], back)
 
 
-def test_lanes_of_unequal_length_and_without_text() -> None:
+def toy_state(config: TrainConfig = SMALL) -> TrainState:
+    return TrainState(config, toy_data(), torch.device("cpu"))
+
+
+def test_lanes_of_unequal_length_and_without_text(monkeypatch: pytest.MonkeyPatch) -> None:
     """A lane whose stretch ends earlier, or that has none, simply stops taking part."""
-    drawer = StretchDrawer(toy_corpus(), replace(SMALL, lanes=1))
-    long = drawer.draw(0, 0)
+    config = replace(SMALL, lanes=3, words_per_step=24)
+    state = toy_state(config)
+    long = StretchDrawer(toy_corpus(), replace(SMALL, lanes=1)).draw(0, 0)
     short = Batch(
         long.text[:24], long.shape[:20], long.shapes, long.targets[:20], long.noise[:5], 4
     )
-    model = toy_model()
-    rates = []
-    steps, targets = FastRounds(model, 3, 8, threads=2).run(
-        [long, None, short].__getitem__, lambda share: rates.append(share) or 0.01
-    )
-    assert (steps, targets) == (-(-len(long) // 8), len(long) + 20)
+    rates: list[float] = []
+    monkeypatch.setattr(state, "draw", [long, None, short].__getitem__)
+    monkeypatch.setattr(state, "rate", lambda share: rates.append(share) or 0.01)
+    found = []
+    for threads in (1, 2, 3):
+        state.model = toy_model()
+        with closing(FastRounds(state, threads)) as rounds:
+            assert rounds.run() == (-(-len(long) // 8), len(long) + 20)
+        found.append([matrix.detach().clone() for matrix in state.model.parameters()])
     assert rates[0] == 0 and max(rates) < 1
+    for other in found[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(found[0], other, strict=True))
 
 
-def test_an_error_in_one_thread_ends_the_round() -> None:
+def test_an_error_in_one_process_ends_the_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    for broken in (0, 1):
+        state = toy_state()
+
+        def draw(lane: int, broken: int = broken) -> Batch:
+            if lane == broken:
+                raise ValueError("the disk is gone")
+            return StretchDrawer(toy_corpus(), SMALL).draw(0, 0)
+
+        monkeypatch.setattr(state, "draw", draw)
+        with closing(FastRounds(state, 2)) as rounds, pytest.raises(ValueError, match="disk is go"):
+            rounds.run()
+
+
+@pytest.mark.skipif(not lane_processes.can_fork(), reason="one process")
+def test_a_process_that_is_killed_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    state = toy_state()
+    parent = os.getpid()
+
     def draw(lane: int) -> Batch:
-        if lane == 1:
-            raise ValueError("the disk is gone")
+        if os.getpid() != parent:
+            os.kill(os.getpid(), signal.SIGKILL)
         return StretchDrawer(toy_corpus(), SMALL).draw(0, 0)
 
-    with pytest.raises(ValueError, match="the disk is gone"):
-        FastRounds(toy_model(), 2, 8, threads=2).run(draw, lambda share: 0.01)
+    monkeypatch.setattr(state, "draw", draw)
+    with closing(FastRounds(state, 2)) as rounds:
+        (child,) = rounds.processes.children
+        with pytest.raises(ValueError, match=r"has ended \(exit code -9\).*--resume.*--threads 1"):
+            rounds.run()
+        with pytest.raises(ValueError, match="has ended"):  # and again, before it begins
+            rounds.run()
+    assert not child.is_alive()
+
+
+@pytest.mark.skipif(not lane_processes.can_fork(), reason="one process")
+def test_no_process_outlives_its_training() -> None:
+    state = toy_state()
+    with closing(FastRounds(state, 2)) as rounds:
+        rounds.run()
+        rounds.run()
+        (child,) = rounds.processes.children
+        assert child.is_alive()
+    assert not child.is_alive()
+
+
+def test_one_thread_is_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not FastRounds(toy_state(), 1).processes.children
+    monkeypatch.setattr("cbow.fast_rounds.can_fork", lambda: False)
+    assert not FastRounds(toy_state(), 2).processes.children
 
 
 @pytest.mark.parametrize("objective", ["softmax", "hierarchical"])
 def test_only_negative_sampling_is_fast(objective: str) -> None:
-    model = toy_model(override(SMALL, {"objective": objective}))
+    state = toy_state(override(SMALL, {"objective": objective}))
     with pytest.raises(ValueError, match=f"objective={objective} has no fast training.*--readable"):
-        FastRounds(model, 2, 8, threads=1)
+        FastRounds(state, 1)
 
 
-def test_weights_of_a_stretch_are_those_of_its_parts() -> None:
-    model, stretch = toy_model(), StretchDrawer(toy_corpus(), SMALL).draw(0, 0)
-    assert len(stretch) % 16  # the last part is shorter
-    together = step_weights(stretch, 16, model.config)
-    assert len(together) == len(list(stretch.parts(16)))
-    for weights, part in zip(together, stretch.parts(16), strict=True):
-        (alone,) = step_weights(part, 16, model.config)
-        assert all(torch.equal(a, b) for a, b in zip(weights, alone, strict=True))
+def test_shuffling_moves_whole_sentences() -> None:
+    corpus = toy_corpus(4000)
+    tokens, starts = corpus.stretch()
+    starts = np.sort(np.concatenate([starts, [3, 8, 8]]))  # of unequal lengths, some empty
+    moved, places = shuffle_sentences(tokens, starts, np.random.default_rng(0))
+
+    def sentences(words: np.ndarray, begins: np.ndarray) -> list[tuple[int, ...]]:
+        return [tuple(part.tolist()) for part in np.split(words, begins[1:-1])]
+
+    assert len(moved) == len(tokens) and places[0] == 0 and places[-1] == len(tokens)
+    before, after = sentences(tokens, starts), sentences(moved, places)
+    assert sorted(before) == sorted(after) and before != after

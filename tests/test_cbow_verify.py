@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from cbow import fast_steps, readable_steps, train_state
+from cbow import fast_rounds, fast_steps, readable_steps, train_state
 from cbow import verify_embedding_updates as verify
 from cbow.cbow_model import CBOW
 from cbow.verify_embedding_updates import CHECKS, MEANINGS, forward_once, main, named_tensors
@@ -36,8 +36,8 @@ def test_the_ledger_names_every_tensor(capsys: pytest.CaptureFixture[str]) -> No
 def test_a_training_that_does_nothing_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(verify, "change_input", lambda *_: None)
     assert failed(verify.check_rows_that_change) and failed(verify.check_three_words_by_hand)
-    monkeypatch.setattr(fast_steps, "change_input", lambda *_: None)
-    monkeypatch.setattr(fast_steps, "change_output", lambda *_: None)
+    monkeypatch.setattr(fast_rounds, "change_input", lambda *_: None)
+    monkeypatch.setattr(fast_rounds, "change_output", lambda *_: None)
     assert failed(verify.check_learning) and failed(verify.check_fast_is_readable)
 
 
@@ -56,7 +56,8 @@ def test_a_forgotten_share_of_the_gradient_fails(monkeypatch: pytest.MonkeyPatch
         ones = inside.float()
         return ones / fast_steps.context_counts(inside), ones
 
-    monkeypatch.setattr(fast_steps, "context_weights", whole)
+    monkeypatch.setattr(fast_rounds, "context_weights", whole)
+    monkeypatch.setattr(verify, "context_weights", whole)
     assert failed(verify.check_three_words_by_hand) and failed(verify.check_fast_is_readable)
 
 
