@@ -14,6 +14,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
@@ -70,7 +71,7 @@ READABLE = Plan(epochs=1, rounds=3, words=READABLE_WORDS, sides=("ours", "readab
 
 
 def serve(side: str, plan: Plan, pipe: Connection) -> None:
-    """Runs in a process of its own: trains once for each message until "end" comes."""
+    """Runs in a process of its own: trains once for each message until the pipe is closed."""
     threads = 1 if side == "one_thread" else THREADS
     torch.set_num_threads(threads)
     config = replace(plan.config, epochs=plan.epochs, evals_per_epoch=1, threads=threads)
@@ -87,8 +88,9 @@ def serve(side: str, plan: Plan, pipe: Connection) -> None:
             done = train(config, data, Path(folder), device="cpu", fast=side != "readable")
             return Trained(done.words, done.seconds)
 
-        while pipe.recv() != "end":
-            pipe.send(turn())
+        with suppress(EOFError):
+            while pipe.recv():
+                pipe.send(turn())
 
 
 def race(plan: Plan) -> dict[str, list[Trained]]:
@@ -105,7 +107,7 @@ def race(plan: Plan) -> dict[str, list[Trained]]:
     workers: list[Any] = []
     for side in plan.sides:
         pipes[side], theirs = context.Pipe()
-        workers.append(context.Process(target=serve, args=(side, plan, theirs), daemon=True))
+        workers.append(context.Process(target=serve, args=(side, plan, theirs)))
         workers[-1].start()
         theirs.close()  # so that a process that dies is noticed
     found: dict[str, list[Trained]] = {side: [] for side in plan.sides}
@@ -124,10 +126,12 @@ def race(plan: Plan) -> dict[str, list[Trained]]:
 
         return turn
 
-    alternate({side: turn_of(side) for side in plan.sides}, plan.rounds, warmup=1)
-    for side, worker in zip(plan.sides, workers, strict=True):
-        pipes[side].send("end")
-        worker.join()
+    try:
+        alternate({side: turn_of(side) for side in plan.sides}, plan.rounds, warmup=1)
+    finally:
+        for side, worker in zip(plan.sides, workers, strict=True):
+            pipes[side].close()
+            worker.join()
     return {side: turns[1:] for side, turns in found.items()}
 
 

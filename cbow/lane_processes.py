@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from multiprocessing import get_context
+from multiprocessing import current_process, get_context
 from typing import Any
 
 import torch
@@ -25,8 +25,12 @@ _SPINS = 2_000  # looks before a waiting process lets others have its core, some
 
 
 def can_fork() -> bool:
-    """Returns whether this system can; macOS can too, but its own libraries do not survive it."""
-    return sys.platform == "linux"
+    """Returns whether this process may have children that begin as copies.
+
+    macOS can fork, too, but its own libraries do not survive it; and a daemon of Python's
+    ``multiprocessing`` has no children.
+    """
+    return sys.platform == "linux" and not current_process().daemon
 
 
 def shared_copy(tensor: Tensor) -> Tensor:
