@@ -87,13 +87,12 @@ def train(
         FileNotFoundError: ``resume`` without a checkpoint.
         KeyboardInterrupt: Ctrl-C was pressed; the run is saved.
     """
-    target = prepare_device(device)
-    threads = (config.threads or torch.get_num_threads()) if target.type == "cpu" else 1
+    target = prepare_device(device, config.threads)
     state = TrainState(config, data, target)
     last = folder / "checkpoints" / "last.pt"
     if resume:
         state.restore(last)
-    rounds = FastRounds(state, threads) if fast else ReadableRounds(state)
+    rounds = FastRounds(state, torch.get_num_threads()) if fast else ReadableRounds(state)
     reporter = _Reporter(state, folder, resume)
     if not state.rounds:
         reporter.evaluate()  # before the first step: every score is 0

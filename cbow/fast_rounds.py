@@ -95,8 +95,8 @@ class FastRounds:
             drawn = self.state.draw(lane)
             self.targets[lane] = 0 if drawn is None else len(drawn)
             if drawn is not None:
-                stretches[lane] = drawn.to(model.input.device)
-                tables[lane] = context_weights(drawn.shapes, model.config)
+                stretches[lane] = stretch = drawn.to(model.input.device)
+                tables[lane] = context_weights(stretch.shapes, model.config)
         meet()
         steps = -(-int(self.targets.max()) // size)
         for step in range(steps):

@@ -3,7 +3,8 @@
 Threads would be simpler, but Python lets only one thread at a time run its own code, and a step is
 some forty short calls: each thread waits for the other again and again. Processes do not. Linux can
 **fork**: the child begins as a copy of the parent, and only memory that was asked for as shared
-stays common. So the child needs no message but "the next round": it draws its text itself.
+stays common. So the child needs no message but "the next round": it draws its text itself. Threads
+of the parent do not exist in the child, which computes alone.
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -173,6 +175,22 @@ def test_memory_does_not_grow_with_the_text(tmp_path: Path) -> None:
     assert peaks[1].words > 7 * peaks[0].words and peaks[1].vocabulary >= peaks[0].vocabulary
     assert peaks[1].megabytes - peaks[0].megabytes < 80 - 10
     assert peaks[1].megabytes < cbow_memory.AT_MOST
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no other system tells")
+def test_the_memory_of_a_child_counts_and_what_is_common_counts_once() -> None:
+    program = (
+        "import os; common = bytearray(b'1') * 60_000_000; ours, theirs = os.pipe()\n"
+        "if os.fork(): print('ready' if os.read(ours, 1) else '', flush=True); input()\n"
+        "else: own = bytearray(b'1') * 30_000_000; os.write(theirs, b'1'); os.read(0, 9)\n"
+    )
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stdout.readline() == b"ready\n"
+        found = cbow_memory.memory_with_children(process.pid)
+        process.communicate(b"\n")
+    assert 90e6 < found < 140e6
+    assert cbow_memory.memory_with_children(process.pid) == 0
 
 
 # Quality

@@ -5,8 +5,12 @@ from __future__ import annotations
 import math
 import os
 import signal
+import subprocess
+import sys
+import time
 from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,6 +28,7 @@ from cbow.toy_text import SMALL, designs, toy_batch, toy_corpus, toy_data, toy_m
 from cbow.train_state import TrainState
 from cbow.verify_embedding_updates import fast_step, gradients_of
 from cbow.windows import shuffle_sentences
+from tutorial_kit import PROJECT_ROOT
 from tutorial_kit.config import override
 
 
@@ -238,6 +243,45 @@ def test_no_process_outlives_its_training() -> None:
         (child,) = rounds.processes.children
         assert child.is_alive()
     assert not child.is_alive()
+
+
+KILLED = """
+from contextlib import closing
+import torch
+from cbow.fast_rounds import FastRounds
+from cbow.toy_text import SMALL, toy_data
+from cbow.train_state import TrainState
+state = TrainState(SMALL, toy_data(), torch.device("cpu"))
+with closing(FastRounds(state, 2)) as rounds:
+    rounds.run()
+    print(rounds.processes.children[0].pid, flush=True)
+    while {busy}:
+        rounds.run()
+    input()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not lane_processes.can_fork(), reason="one process")
+@pytest.mark.parametrize("busy", [True, False])
+def test_a_child_does_not_outlive_a_parent_that_is_killed(busy: bool) -> None:
+    command = [sys.executable, "-c", KILLED.format(busy=busy)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, cwd=PROJECT_ROOT, **pipes) as parent:  # type: ignore[call-overload]
+        child = int(parent.stdout.readline())
+        assert Path(f"/proc/{child}").exists()
+        time.sleep(0.2)
+        parent.kill()
+    deadline = time.monotonic() + 10
+    while _lives(child):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def _lives(pid: int) -> bool:
+    """Tells whether a process computes; one that nobody has asked for its end is a zombie."""
+    status = Path(f"/proc/{pid}/status")
+    return status.exists() and "State:\tZ" not in status.read_text(encoding="utf-8")
 
 
 def test_one_thread_is_one_process(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -125,4 +125,6 @@ def test_a_stage_after_sft(stage: str) -> None:
 def test_a_quick_start_runs(family: str, capsys: pytest.CaptureFixture[str]) -> None:
     module = __import__(f"{family}.quick_start", fromlist=["main"])
     module.main(["--preset", "smoke", "--device", "cuda"])
-    assert "training on cuda" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    stays = family == "advanced_topics"  # its models are too small, and it says so
+    assert ("on the CPU: a GPU would gain nothing" if stays else "training on cuda") in printed
