@@ -1,7 +1,7 @@
 """Measures how good ``cbow``'s vectors are, beside gensim's, counted ones and random ones.
 
 Two texts, the documentation corpus and WikiText-2. Ours and gensim's Word2Vec train with the same
-settings: CBOW, window 5, 5 negatives, 100 dimensions, 5 epochs, learning rate 0.075 (gensim's own
+settings: CBOW, window 5, 5 negatives, 100 dimensions, 5 epochs, learning rate 0.1 (gensim's own
 default, 0.025, is too small for so few epochs). Counting is PPMI and a truncated SVD of the same
 window and dimensions. Everything is asked of everybody: analogies (3CosAdd), WordSim-353,
 SimLex-999, and on the documentation purity. A margin is the mean over the seeds of the difference

@@ -86,7 +86,7 @@ EXPERIMENTS = {
     ),
     "rate": Experiment(
         "Which learning rate?",
-        {f"{rate:.3f}": _vary(lr=rate) for rate in (0.025, 0.05, 0.075, 0.1)},
+        {f"{rate:.3f}": _vary(lr=rate) for rate in (0.05, 0.075, 0.1, 0.125)},
     ),
     "gradient": Experiment(
         "Which gradient of the mean?",
