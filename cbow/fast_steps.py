@@ -4,7 +4,7 @@
    are gathered once, and a context's vector is a weighted sum of neighboring rows
    (``embedding_bag``, whose weights are 0 outside the window). The way back is such a sum, too: a
    word receives from the targets around it what they would have received from it.
-2. G targets share their noise, so its scores are products of (G, D) and (D, K) matrices
+2. G targets share their noise, so its scores are products of (G, D) and (D, Q) matrices
    (``cbow_components.negative_sampling_gradients``).
 3. Two ``index_add_`` change the rows that took part, and no other.
 
@@ -87,21 +87,18 @@ def seen_from_words(weights: Tensor) -> Tensor:
     """Turns weights by target into weights by word: place k of target i is word i + k.
 
     Args:
-        weights: (..., n, C), a row for each target, a column for each place.
+        weights: (n, C), a row for each target, a column for each place.
 
     Returns:
-        (..., n + C - 1, C): in row p and column j the weight of word p in the context of target
+        (n + C - 1, C): in row p and column j the weight of word p in the context of target
         p - C + 1 + j; 0 where there is no such target. It is the same memory read along diagonals.
 
     >>> seen_from_words(torch.tensor([[1.0, 2.0], [3.0, 4.0]])).tolist()
     [[0.0, 1.0], [2.0, 3.0], [4.0, 0.0]]
     """
-    *lead, n, span = weights.shape
-    padded = F.pad(weights, (0, 0, span - 1, span - 1))  # (..., n + 2C - 2, C)
-    diagonals = padded.as_strided(
-        (*lead, n + span - 1, span), (*padded.stride()[:-2], span, span - 1), span - 1
-    )
-    return diagonals.contiguous()
+    n, span = weights.shape
+    padded = F.pad(weights, (0, 0, span - 1, span - 1))  # (n + 2C - 2, C)
+    return padded.as_strided((n + span - 1, span), (span, span - 1), span - 1).contiguous()
 
 
 class StepWeights(NamedTuple):
