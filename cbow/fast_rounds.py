@@ -56,7 +56,7 @@ class FastRounds:
             for matrix in (model.input, model.output):
                 matrix.data = shared_copy(matrix)
         self.processes = LaneProcesses(self.workers)
-        self.processes.start(self._follow)
+        self.processes.start(self._follow)  # last: a child begins with what is here by now
 
     def close(self) -> None:
         """Ends the other processes."""

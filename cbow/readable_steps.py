@@ -54,7 +54,8 @@ class ReadableRounds:
         """
         state, config = self.state, self.state.config
         device, size = state.model.input.device, config.words_per_step // config.lanes
-        stretches = [drawn for lane in range(config.lanes) if (drawn := state.draw(lane))]
+        drawn = [state.draw(lane) for lane in range(config.lanes)]
+        stretches = [stretch for stretch in drawn if stretch is not None]
         steps = -(-max(map(len, stretches)) // size)
         for step in range(steps):
             begin = step * size

@@ -65,14 +65,16 @@ def test_every_objective_learns_a_batch_by_heart(objective: str) -> None:
     assert losses[-1] < 0.7 * losses[0]
 
 
-def test_examples_are_those_of_the_text() -> None:
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_examples_are_those_of_the_text(shuffle: bool) -> None:
     """Each target's context holds the words around it in its sentence, and no other."""
-    corpus, config = toy_corpus(), replace(SMALL, sample=1e-2, window=3)
+    corpus, config = toy_corpus(), replace(SMALL, sample=1e-2, window=3, shuffle=shuffle)
     drawer = StretchDrawer(corpus, config)
     stretch = drawer.draw(0, 0)
     generator = np.random.default_rng([config.seed, 0, 0])
     tokens, starts = corpus.stretch(drawer.slices[0])
-    tokens, starts = shuffle_sentences(tokens, starts, generator)
+    if shuffle:
+        tokens, starts = shuffle_sentences(tokens, starts, generator)
     tokens, starts = drop_frequent(tokens, starts, drawer.keep, generator)
     left, right, _ = window_extents(starts, 3, generator)
     assert len(tokens) < drawer.words(0)
@@ -288,6 +290,25 @@ def test_one_thread_is_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not FastRounds(toy_state(), 1).processes.children
     monkeypatch.setattr("cbow.fast_rounds.can_fork", lambda: False)
     assert not FastRounds(toy_state(), 2).processes.children
+
+
+def test_torchs_own_threads_change_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is one process, torch shares out operations as large as these."""
+    monkeypatch.setattr("cbow.fast_rounds.can_fork", lambda: False)
+    config = override(SMALL, {"words_per_step": 4096, "d_model": 64})
+    found, before = [], torch.get_num_threads()
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        try:
+            state = TrainState(config, toy_data(20_000), torch.device("cpu"))
+            rounds = FastRounds(state, threads)
+            while not state.is_finished:
+                state.end_round(*rounds.run())
+        finally:
+            torch.set_num_threads(before)
+        found.append([matrix.detach() for matrix in state.model.parameters()])
+    for other in found[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(found[0], other, strict=True))
 
 
 @pytest.mark.parametrize("objective", ["softmax", "hierarchical"])
